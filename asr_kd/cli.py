@@ -1,0 +1,64 @@
+"""The `asr-kd` command."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr_kd.errors import UserError
+from asr_kd.pipeline import STAGES, console, run_stages
+from asr_kd.recipe import load_recipe
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+STAGE_HELP = ", ".join(f"{number} {stage.name}" for number, stage in enumerate(STAGES))
+
+
+@app.callback()
+def main() -> None:
+    """Distil an ensemble of acoustic models into one network."""
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Option(help="Recipe file (YAML).")] = Path("recipes/default.yaml"),
+    stage: Annotated[int, typer.Option(min=0, max=len(STAGES) - 1, help=f"First stage: {STAGE_HELP}.")] = 0,
+    stop_stage: Annotated[int, typer.Option(min=0, max=len(STAGES) - 1, help="Last stage.")] = len(STAGES) - 1,
+    exp: Annotated[Path | None, typer.Option(help="Experiment directory [default: exp/RECIPE].")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a recipe key; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [default: the machine's cores].")] = None,
+) -> None:
+    """Run a recipe's stages; those already done with the same recipe keys and inputs are skipped."""
+    with user_errors():
+        check_device(device)
+        if stop_stage < stage:
+            raise UserError(f"--stop-stage {stop_stage} comes before --stage {stage}")
+        loaded = load_recipe(recipe, overrides)
+        run_stages(loaded, exp or Path("exp") / loaded.name, stage, stop_stage, device, jobs or os.cpu_count() or 1)
+
+
+class user_errors:
+    """Turn a UserError into one line on standard error and exit status 2."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError):
+            console.print(f"asr-kd: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2)
+
+
+def check_device(device: str) -> None:
+    """Raise UserError unless `device` is cpu or a CUDA device that this machine has."""
+    if device == "cpu":
+        return
+    if device.split(":")[0] != "cuda":
+        raise UserError(f"--device {device}: unknown device; use cpu or cuda")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(f"--device {device}: no CUDA device here; use --device cpu")

@@ -1,0 +1,70 @@
+"""Frame store: rows of one width, grouped by utterance, in memory-mapped shards.
+
+A store is a folder of `shard-NNN.npy` arrays (frames × dim) and an `index.json` written last; an index therefore
+means that the store is whole.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr_kd.errors import UserError
+from asr_kd.files import atomic_path, read_json, write_json
+
+
+class FrameStore:
+    """Read access by utterance id: `store[utterance]` is a memory-mapped (frames, dim) array."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / "index.json").exists():
+            raise UserError(f"{path}: no frame store here; run the stage that makes it")
+        index = read_json(path / "index.json")
+        self.meta: dict[str, Any] = index["meta"]
+        self._rows: dict[str, tuple[int, int, int]] = {key: tuple(row) for key, row in index["utterances"].items()}
+        self._shards = [np.load(path / name, mmap_mode="r", allow_pickle=False) for name in index["shards"]]
+        self.dim = int(self._shards[0].shape[1]) if self._shards else 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._rows
+
+    def __getitem__(self, utterance: str) -> np.ndarray:
+        shard, start, frames = self._rows[utterance]
+        return self._shards[shard][start : start + frames]
+
+    def frames(self, utterance: str) -> int:
+        return self._rows[utterance][2]
+
+    @property
+    def total_frames(self) -> int:
+        return sum(frames for _, _, frames in self._rows.values())
+
+
+def write_shard(path: Path, number: int, rows: dict[str, np.ndarray]) -> tuple[str, dict[str, tuple[int, int, int]]]:
+    """Write one shard of `rows` (utterance → (frames, dim)); returns its file name and its part of the index."""
+    name, start, index = f"shard-{number:03d}.npy", 0, {}
+    for utterance, array in rows.items():
+        index[utterance] = (number, start, len(array))
+        start += len(array)
+    with atomic_path(path / name) as temporary, temporary.open("wb") as file:
+        np.save(file, np.concatenate(list(rows.values())), allow_pickle=False)
+    return name, index
+
+
+def write_index(path: Path, shards: list[tuple[str, dict[str, tuple[int, int, int]]]], meta: dict[str, Any]) -> None:
+    """Complete a store from the results of `write_shard`, in shard order."""
+    utterances = {key: row for _, index in shards for key, row in index.items()}
+    write_json(path / "index.json", {"meta": meta, "shards": [name for name, _ in shards], "utterances": utterances})
+
+
+def write_store(path: Path, rows: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Write a store small enough for one shard."""
+    write_index(path, [write_shard(path, 0, rows)], meta)

@@ -1,0 +1,186 @@
+"""The stage runner: which stages a recipe needs, which are already done, and what each left behind.
+
+A stage is a function of (recipe, files of earlier stages) → files. Its completion record, `.done/NAME.json`, holds a
+fingerprint of the recipe keys it uses and of the records of the stages it reads, so that a changed recipe redoes
+exactly what depends on the change.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from asr_kd import __version__
+from asr_kd.errors import UserError
+from asr_kd.files import read_json, write_json, write_text
+from asr_kd.recipe import Recipe
+from asr_kd.workspace import Workspace
+
+Item = TypeVar("Item")
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`keys`: recipe keys the stage uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job)."""
+
+    name: str
+    keys: tuple[str, ...]
+    needs: tuple[str, ...]
+    title: str
+
+
+STAGES = (
+    Stage("prepare", ("corpus", "seed"), (), "corpus to manifests"),
+    Stage("features", ("features", "corpus.sample_rate"), ("prepare",), "filterbanks and MFCC"),
+    Stage("lang", ("lang", "seed"), ("prepare",), "lexicon and language model"),
+    Stage("align", ("hmm", "seed"), ("prepare", "features", "lang"), "GMM-HMM, tied states, alignment"),
+    Stage("teachers", ("teachers", "seed"), ("features", "align"), "the ensemble's networks"),
+    Stage("targets", ("targets",), ("features", "align", "teachers"), "the ensemble's soft posteriors"),
+    Stage("student", ("student", "teachers.network", "seed"), ("features", "align", "targets"), "the distilled network"),
+    Stage("decode", ("decode",), ("lang", "align", "teachers", "student"), "graphs and search"),
+    Stage("score", ("score", "name"), ("targets", "decode"), "tables, plots, report"),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+@dataclass
+class Job:
+    """What a stage is given: the recipe, the experiment's paths, the machine's means, and a log."""
+
+    recipe: Recipe
+    work: Workspace
+    device: str = "cpu"
+    jobs: int = 1
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("asr_kd"))
+
+    def progress(self, items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+        """Iterate with a progress bar on a terminal; the log gets the title and the count at the end."""
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)  # type: ignore[arg-type]
+        count, start = 0, time.monotonic()
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(title, total=total)
+            for item in items:
+                yield item
+                count += 1
+                bar.update(task, advance=1)
+        self.log.info("%s: %d in %.1f s", title, count, time.monotonic() - start)
+
+
+def run_stages(
+    recipe: Recipe, root: Path, first: int = 0, last: int = len(STAGES) - 1, device: str = "cpu", jobs: int = 1
+) -> None:
+    """Run stages first..last that are not done. Raises UserError when an input is missing or a stage refuses."""
+    work = Workspace(root)
+    _write_records_of_run(recipe, work)
+    for number in range(first, last + 1):
+        stage = STAGES[number]
+        for need in stage.needs:
+            if not _is_done(recipe, work, need):
+                raise UserError(
+                    f"{work.record(need)}: stage {number} ({stage.name}) reads the files of stage {STAGE_NAMES.index(need)} "
+                    f"({need}), which is missing or older than the recipe; run --stage {STAGE_NAMES.index(need)} first"
+                )
+        if _is_done(recipe, work, stage.name):
+            console.print(f"stage {number} {stage.name}: done already")
+            continue
+        _run_stage(stage, number, Job(recipe, work, device, jobs))
+
+
+def stage_seconds(work: Workspace) -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds of each finished stage, by name, from the completion records."""
+    records = {name: work.record(name) for name in STAGE_NAMES}
+    done = {name: read_json(path) for name, path in records.items() if path.exists()}
+    return {name: {"seconds": record["seconds"], "cpu_seconds": record["cpu_seconds"]} for name, record in done.items()}
+
+
+def fingerprint(recipe: Recipe, name: str) -> str:
+    """SHA-256 over the values of the recipe keys that stage `name` uses and the fingerprints of the stages it reads."""
+    stage = STAGES[STAGE_NAMES.index(name)]
+    content = {
+        "stage": name,
+        "keys": {key: _recipe_value(recipe, key) for key in stage.keys},
+        "needs": {need: fingerprint(recipe, need) for need in stage.needs},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _recipe_value(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _is_done(recipe: Recipe, work: Workspace, name: str) -> bool:
+    path = work.record(name)
+    return path.exists() and read_json(path).get("fingerprint") == fingerprint(recipe, name)
+
+
+def _run_stage(stage: Stage, number: int, job: Job) -> None:
+    path = job.work.log(stage.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("asr_kd")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    run: Callable[[Job], None] = importlib.import_module(f"asr_kd.stages.{stage.name}").run
+    console.print(f"stage {number} {stage.name}: {stage.title} (log: {path})")
+    job.log.info("command: %s", " ".join(sys.argv))
+    start, cpu = time.monotonic(), _cpu_seconds()
+    try:
+        run(job)
+    except Exception:
+        job.log.exception("stage %s failed", stage.name)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+    seconds, cpu = time.monotonic() - start, _cpu_seconds() - cpu
+    record = {
+        "stage": stage.name,
+        "fingerprint": fingerprint(job.recipe, stage.name),
+        "keys": {key: _recipe_value(job.recipe, key) for key in stage.keys},
+        "needs": {need: fingerprint(job.recipe, need) for need in stage.needs},
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    write_json(job.work.record(stage.name), record)
+    console.print(f"stage {number} {stage.name}: {seconds:.0f} s ({cpu:.0f} CPU s)")
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _write_records_of_run(recipe: Recipe, work: Workspace) -> None:
+    write_text(work.root / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    packages = ("torch", "torchaudio", "numpy", "lhotse", "kaldifst", "kaldi-decoder", "kaldingram", "jiwer", "kaldialign")
+    environment = {
+        "asr_kd": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "command": sys.argv,
+    }
+    write_json(work.root / "environment.json", environment)

@@ -1,0 +1,79 @@
+"""Paths inside an experiment directory: the only place that knows its layout."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One experiment directory; every property is a path below `root`, made by the stage named beside it."""
+
+    root: Path
+
+    # 0 prepare
+    def manifest(self, split: str) -> Path:
+        return self.root / "manifests" / f"cuts_{split}.jsonl.gz"
+
+    @property
+    def lm_text(self) -> Path:
+        return self.root / "manifests" / "lm_text.txt"
+
+    # 1 features
+    def features(self, kind: str, split: str) -> Path:
+        return self.root / "features" / kind / split
+
+    # 2 lang
+    @property
+    def lang(self) -> Path:
+        return self.root / "lang"
+
+    # 3 align
+    @property
+    def hmm(self) -> Path:
+        return self.root / "hmm"
+
+    def gmm(self, step: str) -> Path:
+        """step: mono, tri, lda or sat."""
+        return self.hmm / step
+
+    def alignment(self, split: str) -> Path:
+        return self.hmm / "alignment" / split
+
+    # 4 teachers, 6 student
+    def model(self, name: str) -> Path:
+        """name: member-00, member-01, … or student."""
+        return self.root / "models" / name
+
+    def member(self, index: int) -> Path:
+        return self.model(f"member-{index:02d}")
+
+    # 5 targets
+    @property
+    def targets(self) -> Path:
+        return self.root / "targets"
+
+    # 7 decode
+    def graph(self, tree: str) -> Path:
+        """tree: the GMM step whose decision tree the graph was built for."""
+        return self.root / "graph" / tree
+
+    def decode(self, system: str) -> Path:
+        return self.root / "decode" / system
+
+    # 8 score
+    @property
+    def results(self) -> Path:
+        return self.root / "results.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.md"
+
+    # the runner
+    def record(self, stage: str) -> Path:
+        return self.root / ".done" / f"{stage}.json"
+
+    def log(self, stage: str) -> Path:
+        return self.root / "logs" / f"{stage}.log"
