@@ -4,15 +4,21 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import rich
 import typer
 
 from asr_kd.errors import UserError
 from asr_kd.pipeline import STAGES, console, run_stages
 from asr_kd.recipe import load_recipe
+from asr_kd.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 STAGE_HELP = ", ".join(f"{number} {stage.name}" for number, stage in enumerate(STAGES))
+
+
+hmm_app = typer.Typer(no_args_is_help=True, help="Look into the GMM-HMM half.")
+app.add_typer(hmm_app, name="hmm")
 
 
 @app.callback()
@@ -27,7 +33,8 @@ def run(
     stop_stage: Annotated[int, typer.Option(min=0, max=len(STAGES) - 1, help="Last stage.")] = len(STAGES) - 1,
     exp: Annotated[Path | None, typer.Option(help="Experiment directory [default: exp/RECIPE].")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a recipe key; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a recipe key; may be repeated."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [default: the machine's cores].")] = None,
@@ -39,6 +46,20 @@ def run(
             raise UserError(f"--stop-stage {stop_stage} comes before --stage {stage}")
         loaded = load_recipe(recipe, overrides)
         run_stages(loaded, exp or Path("exp") / loaded.name, stage, stop_stage, device, jobs or os.cpu_count() or 1)
+
+
+@hmm_app.command()
+def show(
+    exp: Annotated[Path, typer.Argument(help="Experiment directory.")],
+    step: Annotated[str, typer.Option(help="mono, tri, lda or sat.")] = "sat",
+    phone: Annotated[str | None, typer.Option(help="Only this base phone's questions, for example AE.")] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of questions to show.")] = 2,
+) -> None:
+    """Print the tree's first questions, the leaves of each phone, and the likelihood by iteration."""
+    from asr_kd.hmm.show import describe
+
+    with user_errors():
+        rich.print(describe(Workspace(exp).gmm(step), phone, depth))
 
 
 class user_errors:

@@ -22,7 +22,14 @@ from typing import Any, TypeVar
 
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from asr_kd import __version__
 from asr_kd.errors import UserError
@@ -36,22 +43,40 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Stage:
-    """`keys`: recipe keys the stage uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job)."""
+    """`keys`: recipe keys the stage uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job).
+
+    `after`: stages it reads too, of which only the recipe keys named in `keys` change what it reads.
+    """
 
     name: str
     keys: tuple[str, ...]
     needs: tuple[str, ...]
     title: str
+    after: tuple[str, ...] = ()
 
+
+# What of the language decides the alignment: all but the n-gram's sizes, so sweeping those trains nothing.
+LEXICON_KEYS = ("lexicon", "g2p", "vocabulary", "vocabulary_in_lexicon_only", "max_words", "ngram.arpa")
 
 STAGES = (
     Stage("prepare", ("corpus", "seed"), (), "corpus to manifests"),
     Stage("features", ("features", "corpus.sample_rate"), ("prepare",), "filterbanks and MFCC"),
     Stage("lang", ("lang", "seed"), ("prepare",), "lexicon and language model"),
-    Stage("align", ("hmm", "seed"), ("prepare", "features", "lang"), "GMM-HMM, tied states, alignment"),
+    Stage(
+        "align",
+        ("hmm", "seed", *(f"lang.{key}" for key in LEXICON_KEYS)),
+        ("prepare", "features"),
+        "GMM-HMM, tied states, alignment",
+        after=("lang",),
+    ),
     Stage("teachers", ("teachers", "seed"), ("features", "align"), "the ensemble's networks"),
     Stage("targets", ("targets",), ("features", "align", "teachers"), "the ensemble's soft posteriors"),
-    Stage("student", ("student", "teachers.network", "seed"), ("features", "align", "targets"), "the distilled network"),
+    Stage(
+        "student",
+        ("student", "teachers.network", "seed"),
+        ("features", "align", "targets"),
+        "the distilled network",
+    ),
     Stage("decode", ("decode",), ("lang", "align", "teachers", "student"), "graphs and search"),
     Stage("score", ("score", "name"), ("targets", "decode"), "tables, plots, report"),
 )
@@ -74,7 +99,9 @@ class Job:
             total = len(items)  # type: ignore[arg-type]
         count, start = 0, time.monotonic()
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
+        with Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
             task = bar.add_task(title, total=total)
             for item in items:
                 yield item
@@ -84,14 +111,19 @@ class Job:
 
 
 def run_stages(
-    recipe: Recipe, root: Path, first: int = 0, last: int = len(STAGES) - 1, device: str = "cpu", jobs: int = 1
+    recipe: Recipe,
+    root: Path,
+    first: int = 0,
+    last: int = len(STAGES) - 1,
+    device: str = "cpu",
+    jobs: int = 1,
 ) -> None:
     """Run stages first..last that are not done. Raises UserError when an input is missing or a stage refuses."""
     work = Workspace(root)
     _write_records_of_run(recipe, work)
     for number in range(first, last + 1):
         stage = STAGES[number]
-        for need in stage.needs:
+        for need in (*stage.needs, *stage.after):
             if not _is_done(recipe, work, need):
                 raise UserError(
                     f"{work.record(need)}: stage {number} ({stage.name}) reads the files of stage {STAGE_NAMES.index(need)} "
@@ -144,6 +176,7 @@ def _run_stage(stage: Stage, number: int, job: Job) -> None:
     run: Callable[[Job], None] = importlib.import_module(f"asr_kd.stages.{stage.name}").run
     console.print(f"stage {number} {stage.name}: {stage.title} (log: {path})")
     job.log.info("command: %s", " ".join(sys.argv))
+    job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
     start, cpu = time.monotonic(), _cpu_seconds()
     try:
         run(job)
@@ -174,7 +207,17 @@ def _cpu_seconds() -> float:
 
 def _write_records_of_run(recipe: Recipe, work: Workspace) -> None:
     write_text(work.root / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    packages = ("torch", "torchaudio", "numpy", "lhotse", "kaldifst", "kaldi-decoder", "kaldingram", "jiwer", "kaldialign")
+    packages = (
+        "torch",
+        "torchaudio",
+        "numpy",
+        "lhotse",
+        "kaldifst",
+        "kaldi-decoder",
+        "kaldingram",
+        "jiwer",
+        "kaldialign",
+    )
     environment = {
         "asr_kd": __version__,
         "python": platform.python_version(),

@@ -112,11 +112,12 @@ class Hmm(Section):
     """Kaldi's train_mono, train_deltas, train_lda_mllt, train_sat and align_fmllr, in their terms."""
 
     boost_silence: Positive = 1.25
-    beam: Positive = 1000.0
     min_occupancy: Positive = 100.0
     mono_utterances: Count = 500
     mono: GmmStep = GmmStep(
-        iterations=40, realign=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 35, 38), gaussians=1000
+        iterations=40,
+        realign=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 35, 38),
+        gaussians=1000,
     )
     tri: GmmStep = GmmStep(iterations=35, realign=(10, 20, 30), leaves=1500, gaussians=9000)
     lda: GmmStep = GmmStep(iterations=35, realign=(10, 20, 30), leaves=1800, gaussians=11000)
@@ -126,7 +127,6 @@ class Hmm(Section):
     mllt_iterations: tuple[int, ...] = (2, 4, 6, 12)
     fmllr_iterations: tuple[int, ...] = (2, 4, 6, 12)
     fmllr_min_frames: Count = 500
-    fmllr_silence_weight: Share = 0.0
     realign_with_network: bool = False
 
 
@@ -185,10 +185,16 @@ class Scales(Section):
     word_penalty: tuple[float, ...] = (0.0, 0.5, 1.0)
 
 
+System = Literal["gmm-mono", "gmm-tri", "gmm-lda", "gmm-sat", "baseline", "ensemble", "student"]
+
+
 class Decode(Section):
-    systems: tuple[
-        Literal["gmm-mono", "gmm-tri", "gmm-lda", "gmm-sat", "baseline", "ensemble", "student"], ...
-    ] = ("gmm-sat", "baseline", "ensemble", "student")
+    systems: Annotated[tuple[System, ...], Field(min_length=1)] = (
+        "gmm-sat",
+        "baseline",
+        "ensemble",
+        "student",
+    )
     acoustic_scale: Positive = 0.083333
     beam: Positive = 13.0
     lattice_beam: Positive = 6.0
@@ -259,7 +265,9 @@ def _read_layers(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return data
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends: must be the name of one recipe file")
-    return _merge(_read_layers(path.parent / parent, (*seen, path.resolve())), data)
+    inherited = _read_layers(path.parent / parent, (*seen, path.resolve()))
+    inherited.pop("name", None)  # or a child without a name would write into its parent's experiment
+    return _merge(inherited, data)
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

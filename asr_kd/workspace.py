@@ -20,6 +20,15 @@ class Workspace:
     def lm_text(self) -> Path:
         return self.root / "manifests" / "lm_text.txt"
 
+    @property
+    def excluded(self) -> Path:
+        return self.root / "manifests" / "excluded.json"
+
+    @property
+    def corpus(self) -> Path:
+        """The audio of the embedded corpus."""
+        return self.root / "corpus"
+
     # 1 features
     def features(self, kind: str, split: str) -> Path:
         return self.root / "features" / kind / split
@@ -70,6 +79,10 @@ class Workspace:
     @property
     def report(self) -> Path:
         return self.root / "report.md"
+
+    @property
+    def plots(self) -> Path:
+        return self.root / "plots"
 
     # the runner
     def record(self, stage: str) -> Path:

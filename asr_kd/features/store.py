@@ -13,6 +13,9 @@ import numpy as np
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path, read_json, write_json
 
+# A shard's file name, and for each of its utterances the shard's number, the first row and the number of rows.
+Shard = tuple[str, dict[str, tuple[int, int, int]]]
+
 
 class FrameStore:
     """Read access by utterance id: `store[utterance]` is a memory-mapped (frames, dim) array."""
@@ -48,8 +51,15 @@ class FrameStore:
         return sum(frames for _, _, frames in self._rows.values())
 
 
-def write_shard(path: Path, number: int, rows: dict[str, np.ndarray]) -> tuple[str, dict[str, tuple[int, int, int]]]:
-    """Write one shard of `rows` (utterance → (frames, dim)); returns its file name and its part of the index."""
+def clear_store(path: Path) -> None:
+    """Remove a store before it is written again: its index first, so that a half-written store has none."""
+    (path / "index.json").unlink(missing_ok=True)
+    for shard in path.glob("shard-*.npy"):
+        shard.unlink()
+
+
+def write_shard(path: Path, number: int, rows: dict[str, np.ndarray]) -> Shard:
+    """Write one shard of `rows` (utterance → (frames, dim), at least one utterance)."""
     name, start, index = f"shard-{number:03d}.npy", 0, {}
     for utterance, array in rows.items():
         index[utterance] = (number, start, len(array))
@@ -59,12 +69,17 @@ def write_shard(path: Path, number: int, rows: dict[str, np.ndarray]) -> tuple[s
     return name, index
 
 
-def write_index(path: Path, shards: list[tuple[str, dict[str, tuple[int, int, int]]]], meta: dict[str, Any]) -> None:
-    """Complete a store from the results of `write_shard`, in shard order."""
-    utterances = {key: row for _, index in shards for key, row in index.items()}
+def write_index(path: Path, shards: list[Shard], meta: dict[str, Any]) -> None:
+    """Complete a store from the results of `write_shard`; numbers may have gaps."""
+    utterances = {
+        utterance: (position, start, frames)
+        for position, (_, index) in enumerate(shards)
+        for utterance, (_, start, frames) in index.items()
+    }
     write_json(path / "index.json", {"meta": meta, "shards": [name for name, _ in shards], "utterances": utterances})
 
 
 def write_store(path: Path, rows: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Write a store small enough for one shard."""
-    write_index(path, [write_shard(path, 0, rows)], meta)
+    clear_store(path)
+    write_index(path, [write_shard(path, 0, rows)] if rows else [], meta)

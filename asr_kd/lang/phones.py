@@ -1,6 +1,7 @@
 """The phone inventory: base phones, and the same phones marked with their position in the word."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from asr_kd.errors import UserError
@@ -16,11 +17,11 @@ class PhoneSet:
 
     bases: tuple[str, ...]
 
-    @property
+    @cached_property
     def symbols(self) -> list[str]:
         return [EPSILON, SILENCE, NOISE, *(f"{base}_{position}" for base in self.bases for position in POSITIONS)]
 
-    @property
+    @cached_property
     def ids(self) -> dict[str, int]:
         return {symbol: number for number, symbol in enumerate(self.symbols)}
 
@@ -29,11 +30,12 @@ class PhoneSet:
 
     def base(self, phone: int) -> str:
         """The phone id's base symbol: SIL, SPN or the phone without its position."""
-        return self.symbols[phone].split("_")[0]
+        symbol = self.symbols[phone]
+        return symbol.rpartition("_")[0] or symbol
 
     def position(self, phone: int) -> str:
         """B, E, I or S; empty for silence and noise."""
-        return self.symbols[phone].partition("_")[2]
+        return self.symbols[phone].rpartition("_")[2] if phone > self.ids[NOISE] else ""
 
     def mark(self, pronunciation: tuple[str, ...]) -> list[int]:
         """Phone ids of a pronunciation in base phones, with word positions marked."""

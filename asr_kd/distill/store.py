@@ -1,0 +1,162 @@
+"""The soft-target store: what the teachers think of every training frame, at temperature 1.
+
+A folder of memory-mapped shards and an `index.json` written last; an index means that the store is whole. Shard NNN is
+`states-NNN.npy` (frames, k) uint16, the k most probable tied states, best first; `log_post-NNN.npy` (frames, k) float16,
+natural logs of their posteriors; `log_tail-NNN.npy` (frames, temperatures) float16, natural logs of the sum of p^(1/T) over
+the states left out. A dense store has `log_post` alone, over all states in their order.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.errors import UserError
+from asr_kd.files import atomic_path, read_json, write_json
+from asr_kd.nn.frames import Frames
+
+INDEX = "index.json"
+FLOAT16_MIN = float(np.finfo(np.float16).min)
+
+
+@dataclass
+class SoftFrames:
+    """Soft targets of consecutive frames; states and log_tail are None in a dense store."""
+
+    log_post: Tensor
+    states: Tensor | None
+    log_tail: Tensor | None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays as stored: uint16 and float16, every logarithm finite."""
+        arrays = {"log_post": self.log_post, "log_tail": self.log_tail}
+        stored = {
+            name: tensor.clamp(min=FLOAT16_MIN).half().cpu().numpy()
+            for name, tensor in arrays.items()
+            if tensor is not None
+        }
+        if self.states is not None:
+            stored["states"] = self.states.cpu().numpy().astype(np.uint16)
+        return stored
+
+
+def condense(log_post: Tensor, top_k: int | None, temperatures: tuple[float, ...]) -> SoftFrames:
+    """The k most probable states of dense log posteriors (frames, num_pdfs) and the tails of the others.
+
+    `top_k` None, or one that leaves no state out, keeps all. Overwrites `log_post`.
+    """
+    if top_k is None or top_k >= log_post.shape[1]:
+        return SoftFrames(log_post, None, None)
+    best, states = log_post.topk(top_k, 1)
+    others = log_post.scatter_(1, states, -torch.inf)
+    highest = others.amax(1, keepdim=True)
+    others -= highest
+    sums = [(others / temperature).exp_().sum(1) for temperature in temperatures]
+    inverse = torch.tensor([1 / temperature for temperature in temperatures], device=log_post.device)
+    return SoftFrames(best, states, torch.stack(sums, 1).log() + highest * inverse)
+
+
+class StoreWriter:
+    """Writes a store shard by shard; nothing can be read from the folder until `finish`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self._shards: list[int] = []
+        self._utterances: dict[str, tuple[int, int]] = {}
+        (path / INDEX).unlink(missing_ok=True)
+        for stale in path.glob("*.npy"):
+            stale.unlink()
+
+    def write_shard(self, lengths: dict[str, int], soft: SoftFrames) -> None:
+        """Append utterances (id → frames), whose targets lie behind each other in `soft`."""
+        row, number = sum(self._shards), len(self._shards)
+        for utterance, frames in lengths.items():
+            self._utterances[utterance] = (row, frames)
+            row += frames
+        for name, array in soft.arrays().items():
+            with atomic_path(self.path / f"{name}-{number:03d}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            self.bytes += array.nbytes
+        self._shards.append(sum(lengths.values()))
+
+    def finish(self, meta: dict[str, Any]) -> None:
+        write_json(self.path / INDEX, {"meta": meta, "shards": self._shards, "utterances": self._utterances})
+
+
+class TargetStore:
+    """Read access by row; `rows_of` tells which rows hold a split's training frames."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / INDEX).exists():
+            raise UserError(f"{path}: no soft targets here; run --stage 5 (targets)")
+        index = read_json(path / INDEX)
+        self.meta: dict[str, Any] = index["meta"]
+        self.num_pdfs: int = self.meta["num_pdfs"]
+        self.temperatures: tuple[float, ...] = tuple(self.meta["temperatures"])
+        self._utterances: dict[str, list[int]] = index["utterances"]
+        self._bounds = np.cumsum([0, *index["shards"]])
+        self._columns = ["log_post"] if self.meta["top_k"] is None else ["log_post", "states", "log_tail"]
+        self._shards = [self._open_shard(number) for number in range(len(index["shards"]))]
+
+    def _open_shard(self, number: int) -> dict[str, np.ndarray]:
+        expected = int(self._bounds[number + 1] - self._bounds[number])
+        shard = {}
+        for name in self._columns:
+            file = self.path / f"{name}-{number:03d}.npy"
+            try:
+                shard[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{file}: cannot be read ({error}); run --stage 5 (targets) again") from None
+            if len(shard[name]) != expected:
+                found = len(shard[name])
+                raise UserError(f"{file}: {found} frames, {INDEX} says {expected}; run --stage 5 (targets) again")
+        return shard
+
+    def check(self, expected: dict[str, Any]) -> None:
+        """Raises UserError naming the first entry of `expected` that the store's metadata contradicts."""
+        for key, value in expected.items():
+            if self.meta.get(key) != value:
+                raise UserError(
+                    f"{self.path / INDEX}: {key} of the soft targets is {_short(self.meta.get(key))}, this experiment's is "
+                    f"{_short(value)}; run --stage 5 (targets) again"
+                )
+
+    def rows_of(self, frames: Frames) -> Tensor:
+        """The store's row of every frame, (len(frames),) int64; UserError names an utterance that does not fit."""
+        lengths = frames.starts.diff().tolist()
+        rows = []
+        for utterance, length in zip(frames.utterances, lengths, strict=True):
+            start, stored = self._utterances.get(utterance, (0, 0))
+            if stored != length:
+                raise UserError(
+                    f"{self.path / INDEX}: {utterance} has {stored} frames of soft targets and {length} of features; "
+                    "run --stage 5 (targets) again"
+                )
+            rows.append(torch.arange(start, start + length))
+        return torch.cat(rows)
+
+    def gather(self, rows: np.ndarray) -> SoftFrames:
+        """Targets of `rows` (batch,): log_post float32, states int64, log_tail float32."""
+        numbers = np.searchsorted(self._bounds, rows, side="right") - 1
+        gathered = {
+            name: np.empty((len(rows), array.shape[1]), array.dtype) for name, array in self._shards[0].items()
+        }
+        for number in np.unique(numbers):
+            where = np.flatnonzero(numbers == number)
+            for name, array in self._shards[number].items():
+                gathered[name][where] = array[rows[where] - self._bounds[number]]
+        log_post = torch.from_numpy(gathered["log_post"]).float()
+        if "states" not in gathered:
+            return SoftFrames(log_post, None, None)
+        states = torch.from_numpy(gathered["states"].astype(np.int64))
+        return SoftFrames(log_post, states, torch.from_numpy(gathered["log_tail"]).float())
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

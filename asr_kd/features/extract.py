@@ -1,0 +1,147 @@
+"""From audio to normalised frame stores: every utterance read once, groups of whole speakers spread over processes."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import MonoCut
+
+from asr_kd.corpora.manifest import samples_of
+from asr_kd.features.filterbank import fbank, mfcc, num_frames
+from asr_kd.features.normalise import Moments
+from asr_kd.features.store import Shard, write_shard
+from asr_kd.recipe import Features, Normalisation
+
+log = logging.getLogger("asr_kd")
+
+KINDS = ("fbank", "mfcc")
+BATCH_SECONDS = 30.0  # longer batches fall out of the processor's cache
+SHARD_SECONDS = 600.0
+MAX_SHARDS = 200  # each open shard is a file descriptor
+
+Mapping = Callable[..., Iterator["Group"]]
+
+
+@dataclass
+class Group:
+    """What one worker made of some speakers: a shard and moments per kind, and the utterances left out with reasons."""
+
+    shards: dict[str, Shard] = field(default_factory=dict)
+    moments: dict[str, dict[str, Moments]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    excluded: list[tuple[str, str]] = field(default_factory=list)
+
+
+def group_speakers(cuts: Iterable[MonoCut]) -> list[list[MonoCut]]:
+    """Cuts in groups of whole speakers, by speaker and utterance id; a group ends at ten minutes, later in big corpora.
+
+    The grouping depends on the cuts alone, so that the stores' bytes do not depend on the number of processes.
+    """
+    ordered = sorted(cuts, key=lambda cut: (_speaker(cut), cut.id))
+    bound = max(SHARD_SECONDS, sum(cut.duration for cut in ordered) / MAX_SHARDS)
+    groups: list[list[MonoCut]] = []
+    seconds = bound
+    for _, of_speaker in groupby(ordered, key=_speaker):
+        speaker = list(of_speaker)
+        length = sum(cut.duration for cut in speaker)
+        if not groups or seconds + length > bound:
+            groups.append([])
+            seconds = 0.0
+        groups[-1].extend(speaker)
+        seconds += length
+    return groups
+
+
+def extract_group(
+    number: int, cuts: Sequence[MonoCut], paths: dict[str, Path], features: Features, sample_rate: int
+) -> Group:
+    """Write shard `number` of each kind's store (paths: kind → store) with the normalised frames of `cuts`."""
+    group = Group()
+    rows: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
+    for speaker, of_speaker in groupby(cuts, key=_speaker):
+        raw: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
+        for batch in _batches(of_speaker, sample_rate, group.excluded):
+            waveforms = list(batch.values())
+            raw["fbank"].update(zip(batch, fbank(waveforms, sample_rate, features.fbank), strict=True))
+            raw["mfcc"].update(zip(batch, mfcc(waveforms, sample_rate, features.mfcc), strict=True))
+        for kind, recipe in (("fbank", features.fbank.normalise), ("mfcc", features.mfcc.normalise)):
+            rows[kind].update(_normalised(speaker, raw[kind], recipe, group.moments[kind]))
+    group.shards = {kind: write_shard(paths[kind], number, rows[kind]) for kind in KINDS if rows[kind]}
+    return group
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[Mapping]:
+    """An ordered parallel map over `jobs` processes of one thread each; one job stays in this process."""
+    if jobs == 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield map
+        finally:
+            torch.set_num_threads(threads)
+        return
+    # torch's thread pools do not survive a fork
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=partial(torch.set_num_threads, 1)
+    ) as pool:
+        yield pool.map
+
+
+def _speaker(cut: MonoCut) -> str:
+    return cut.supervisions[0].speaker
+
+
+def _batches(
+    cuts: Iterable[MonoCut], sample_rate: int, excluded: list[tuple[str, str]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Utterance → samples, about BATCH_SECONDS at a time; those that cannot be used go to `excluded`."""
+    batch: dict[str, np.ndarray] = {}
+    samples = 0
+    for cut in cuts:
+        waveform = _read(cut, sample_rate)
+        if isinstance(waveform, str):
+            excluded.append((cut.id, waveform))
+            continue
+        batch[cut.id] = waveform
+        samples += len(waveform)
+        if samples >= BATCH_SECONDS * sample_rate:
+            yield batch
+            batch, samples = {}, 0
+    if batch:
+        yield batch
+
+
+def _read(cut: MonoCut, sample_rate: int) -> np.ndarray | str:
+    """The cut's samples, or the reason why they cannot be used."""
+    try:
+        waveform = samples_of(cut)
+    except Exception as error:  # lhotse's readers raise errors of many libraries; none may stop the other utterances
+        return f"audio unreadable ({(str(error) or type(error).__name__).splitlines()[0]})"
+    if not num_frames(len(waveform), sample_rate):
+        return f"{len(waveform)} samples: shorter than one window"
+    if not np.isfinite(waveform).all():
+        return "samples are not finite numbers"
+    return waveform
+
+
+def _normalised(
+    speaker: str, raw: dict[str, np.ndarray], recipe: Normalisation, moments: dict[str, Moments]
+) -> dict[str, np.ndarray]:
+    """One speaker's frames as float16; records in `moments`, by speaker or utterance, what they were normalised with."""
+    if not raw:
+        return {}
+    if recipe.by == "speaker":
+        moments[speaker] = Moments.of(list(raw.values()))
+        used = dict.fromkeys(raw, moments[speaker])
+    else:
+        used = {utterance: Moments.of([array]) for utterance, array in raw.items()}
+        moments.update(used)
+    return {utterance: used[utterance].normalise(array, recipe).astype(np.float16) for utterance, array in raw.items()}

@@ -1,0 +1,59 @@
+"""fMLLR: one affine transform of the features per speaker, estimated from an alignment (Kaldi's gmm-est-fmllr-gpost)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.hmm.gmm import Gmm, augment
+from asr_kd.hmm.speech import Speech
+from asr_kd.hmm.training import segments_by_pdf, speech_pdfs
+from asr_kd.hmm.transforms import FmllrStats
+
+BLOCK_FRAMES = 100_000
+
+
+def estimate_fmllr(
+    gmm: Gmm,
+    speech: Speech,
+    pdfs: np.ndarray,
+    min_frames: int,
+    observer: Gmm | None = None,
+    observed: Tensor | None = None,
+) -> Tensor:
+    """Transforms (speakers, dim, dim + 1) that fit `speech` to `gmm`; silence and noise are left out.
+
+    pdfs (N,): aligned pdf of each frame, −1 for none. Gaussian posteriors come from `observer` (default `gmm`; the
+    speaker-independent twin has the same Gaussians) on `observed` (N, dim) features (default the speech's own).
+    """
+    observer = gmm if observer is None else observer
+    observed = speech.features if observed is None else observed
+    pdfs = np.where((pdfs >= 0) & speech_pdfs(gmm.tree)[pdfs], pdfs, -1)
+    stats = FmllrStats(len(speech.speakers), speech.features.shape[1], speech.features.device)
+    speaker_of = speech.speaker_of_frames()
+    for first, end in _blocks(speech):
+        precisions = torch.zeros((end - first, speech.features.shape[1]), device=speech.features.device)
+        targets, occupancies = torch.zeros_like(precisions), torch.zeros_like(precisions[:, 0])
+        for pdf, rows in segments_by_pdf(pdfs[first:end]):
+            index = torch.from_numpy(rows).to(precisions.device)
+            posteriors, _ = observer.posteriors(augment(observed[first:end][index]), pdf)
+            own = gmm.gaussians(pdf)
+            precision = 1.0 / gmm.variances[own]
+            precisions[index] = posteriors @ precision
+            targets[index] = posteriors @ (gmm.means[own] * precision)
+            occupancies[index] = 1.0
+        here = speaker_of[first:end]
+        for speaker in np.unique(here):
+            a, b = np.searchsorted(here, (speaker, speaker + 1))
+            frames = speech.features[first:end][a:b]
+            stats.add(int(speaker), precisions[a:b], targets[a:b], frames, occupancies[a:b])
+    return stats.estimate(min_frames)
+
+
+def _blocks(speech: Speech) -> list[tuple[int, int]]:
+    """Rows of about BLOCK_FRAMES frames each, cut between utterances (a speaker may continue in the next block)."""
+    blocks, first = [], 0
+    for start, end in zip(speech.starts[:-1].tolist(), speech.starts[1:].tolist(), strict=True):
+        if end - first > BLOCK_FRAMES and start > first:
+            blocks.append((first, start))
+            first = start
+    return [*blocks, (first, int(speech.starts[-1]))]

@@ -1,0 +1,74 @@
+"""Forced alignment of a whole split with one GMM (Kaldi's gmm-align-compiled, exact instead of beam search)."""
+
+import logging
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr_kd.hmm.gmm import Gmm
+from asr_kd.hmm.speech import Speech
+from asr_kd.hmm.viterbi import align
+
+BATCH_STATES = 60_000
+log = logging.getLogger("asr_kd")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """codes (N,): context code of each frame of a Speech, −1 in utterances without an alignment; words (N,): number
+    of the word in its transcript, −1 in silence; scores (U,): log-likelihood of each utterance's path, NaN without one.
+    """
+
+    codes: np.ndarray
+    words: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Numbers of the utterances that have fewer frames than their transcript needs."""
+        return np.flatnonzero(np.isnan(self.scores))
+
+
+def align_speech(gmm: Gmm, speech: Speech, boost_silence: float = 1.0, jobs: int = 1) -> Alignment:
+    """Align every utterance; silence's likelihood is multiplied by `boost_silence`, as Kaldi's gmm-boost-silence."""
+    codes = np.full(int(speech.starts[-1]), -1, dtype=np.int64)
+    words = np.full_like(codes, -1)
+    scores = np.full(len(speech), np.nan)
+    boost = np.where(gmm.tree.silence_pdfs(), math.log(boost_silence), 0.0).astype(np.float32)
+
+    def align_batch(batch: list[int]) -> None:
+        graphs, emissions, columns, pdfs = [speech.graphs[u] for u in batch], [], [], []
+        for u, graph in zip(batch, graphs, strict=True):
+            pdf = gmm.tree.pdfs_of_codes(graph.codes)
+            unique, column = np.unique(pdf, return_inverse=True)
+            emission = gmm.log_likelihoods(speech.features[speech.rows(u)], unique)
+            emissions.append(emission + emission.new_tensor(boost[unique]))
+            columns.append(column)
+            pdfs.append(pdf)
+        for u, graph, path in zip(
+            batch, graphs, align(graphs, emissions, columns, pdfs, gmm.log_transitions), strict=True
+        ):
+            if path is not None and math.isfinite(path.score) and path.score > -1e20:
+                codes[speech.rows(u)] = graph.codes[path.states]
+                words[speech.rows(u)] = graph.words[path.states]
+                scores[u] = path.score
+
+    gmm.log_likelihoods(speech.features[:1])  # fills the caches that the threads share
+    with ThreadPoolExecutor(jobs) as threads:
+        list(threads.map(align_batch, _batches(speech)))
+    return Alignment(codes, words, scores)
+
+
+def _batches(speech: Speech) -> list[list[int]]:
+    """Utterances of like length together, up to BATCH_STATES states."""
+    batches: list[list[int]] = []
+    states = BATCH_STATES
+    for u in np.argsort(-speech.frames, kind="stable").tolist():
+        if states + len(speech.graphs[u]) > BATCH_STATES:
+            batches.append([])
+            states = 0
+        batches[-1].append(u)
+        states += len(speech.graphs[u])
+    return batches

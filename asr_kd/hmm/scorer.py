@@ -1,0 +1,89 @@
+"""Acoustic scores of a trained GMM for the search."""
+
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.features.deltas import add_deltas
+from asr_kd.features.splice import splice
+from asr_kd.features.store import FrameStore
+from asr_kd.hmm.adaptation import estimate_fmllr
+from asr_kd.hmm.gmm import Gmm
+from asr_kd.hmm.speech import Speech
+from asr_kd.hmm.steps import Step
+from asr_kd.hmm.transforms import apply_affine
+from asr_kd.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Log-likelihoods of one GMM; `transforms` (utterance → (dim, dim + 1)) adapt the features to their speakers."""
+
+    work: Workspace
+    step: Step
+    gmm: Gmm
+    context: int
+    min_frames: int
+    transforms: dict[str, Tensor] | None = None
+
+    @property
+    def parameters(self) -> int:
+        return self.gmm.parameters
+
+    def features(self, split: str, utterance: str) -> Tensor:
+        """(frames, dim) features of the step, before any speaker's transform."""
+        mfcc = torch.from_numpy(np.asarray(self._store(split)[utterance], dtype=np.float32))
+        if self.step.projection is None:
+            return add_deltas(mfcc)
+        return splice(mfcc, self.context, self.context) @ self.step.projection.T
+
+    def scores(self, split: str, utterance: str) -> np.ndarray:
+        """(frames, num_pdfs) float32 log p(x | pdf)."""
+        features = self.features(split, utterance)
+        if self.transforms is not None:
+            features = apply_affine(features, self.transforms[utterance])
+        return self.gmm.log_likelihoods(features).numpy()
+
+    def adapt(self, split: str, pdf_paths: dict[str, np.ndarray], speakers: dict[str, str]) -> "Scorer":
+        """The adapted model with fMLLR from a first pass (Kaldi's decode_fmllr.sh).
+
+        pdf_paths: utterance → (frames,) pdfs of its best path; speakers: utterance → speaker. An utterance without a
+        path is scored with its speaker's transform all the same.
+        """
+        ordered = sorted(speakers, key=lambda u: (speakers[u], u))
+        plain = {u: self.features(split, u) for u in ordered}
+        names = [name for name, _ in groupby(ordered, key=speakers.__getitem__)]
+        number = {name: i for i, name in enumerate(names)}
+        frames = [len(plain[u]) for u in ordered]
+        none = {u: np.full(n, -1, dtype=np.int64) for u, n in zip(ordered, frames, strict=True)}
+        features = torch.cat(list(plain.values()))
+        speech = Speech(
+            ordered,
+            names,
+            np.array([number[speakers[u]] for u in ordered]),
+            np.concatenate([[0], np.cumsum(frames)]),
+            [],
+            features,
+        )
+        observed = features
+        if self.transforms is not None:
+            observed = torch.cat([apply_affine(plain[u], self.transforms[u]) for u in ordered])
+        pdfs = np.concatenate([pdf_paths.get(u, none[u]) for u in ordered])
+        found = estimate_fmllr(self.step.gmm, speech, pdfs, self.min_frames, observer=self.gmm, observed=observed)
+        transforms = {u: found[number[speakers[u]]] for u in ordered}
+        return replace(self, gmm=self.step.gmm, transforms=transforms)
+
+    def _store(self, split: str) -> FrameStore:
+        return FrameStore(self.work.features("mfcc", split))
+
+
+def load_scorer(work: Workspace, step: str, context: int = 3, min_frames: int = 500) -> Scorer:
+    """The scorer of a finished step; for `sat` the speaker-independent first pass, to be followed by `adapt`.
+
+    context: frames spliced to each side for LDA; min_frames: fewer speech frames of a speaker leave him unadapted.
+    """
+    loaded = Step.load(work.gmm(step))
+    return Scorer(work, loaded, loaded.independent or loaded.gmm, context, min_frames)

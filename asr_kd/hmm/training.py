@@ -1,0 +1,161 @@
+"""Viterbi training of one GMM: realign, estimate, grow; the loop that all four of Kaldi's training scripts share."""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.hmm.aligner import Alignment, align_speech
+from asr_kd.hmm.gmm import Gmm, GmmStats, accumulate, augment, maximise, single_gaussians, split
+from asr_kd.hmm.speech import Speech
+from asr_kd.hmm.topology import is_silence
+from asr_kd.hmm.transitions import count_arcs, estimate_transitions, initial_transitions
+from asr_kd.hmm.tree import Tree, TreeStats
+from asr_kd.recipe import GmmStep
+
+SEGMENT_FRAMES = 4096
+log = logging.getLogger("asr_kd")
+
+
+@dataclass
+class Trainer:
+    """A GMM in training: speech, its current alignment, and one row of history an iteration."""
+
+    speech: Speech
+    gmm: Gmm
+    alignment: Alignment
+    step: GmmStep
+    boost_silence: float
+    rng: np.random.Generator
+    jobs: int = 1
+    power: float = 0.25
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def run(self, before_iteration: Callable[["Trainer", int], None] | None = None) -> None:
+        """All iterations of the step. `before_iteration` may change the features (MLLT, fMLLR)."""
+        start, grow = self.gmm.num_gaussians, max(1, int(self.step.iterations * 5 / 7))
+        for iteration in range(1, self.step.iterations + 1):
+            if before_iteration:
+                before_iteration(self, iteration)
+            if iteration in self.step.realign:
+                self.alignment = align_speech(self.gmm, self.speech, self.boost_silence, self.jobs)
+            wanted = start + (self.step.gaussians - start) * min(iteration, grow) // grow
+            self.estimate(max(wanted, self.gmm.num_pdfs))
+
+    def estimate(self, gaussians: int) -> None:
+        """One EM iteration over the present alignment, then growth to `gaussians`."""
+        pdfs = frame_pdfs(self.gmm.tree, self.alignment)
+        stats = accumulate_parallel(self.gmm, self.speech.features, pdfs, self.jobs)
+        arcs = sum(
+            (count_arcs(self.gmm.tree, codes) for codes in aligned_codes(self.speech, self.alignment)),
+            start=np.zeros(self.gmm.log_transitions.shape),
+        )
+        transitions = estimate_transitions(self.gmm.tree, arcs, self.gmm.log_transitions)
+        occupancies = np.bincount(pdfs[pdfs >= 0], minlength=self.gmm.num_pdfs).astype(float)
+        gmm = replace(maximise(self.gmm, stats), log_transitions=transitions)
+        if gaussians > gmm.num_gaussians:
+            gmm = split(gmm, occupancies, gaussians, self.rng, self.power)
+        self.gmm = gmm
+        self.history.append(
+            {
+                "iteration": len(self.history) + 1,
+                "log_likelihood_per_frame": stats.log_likelihood / max(stats.frames, 1),
+                "gaussians": gmm.num_gaussians,
+                "silence_share": silence_share(self.gmm.tree, self.alignment),
+                "failed": len(self.alignment.failed),
+            }
+        )
+        log.info(
+            "  iteration %(iteration)d: %(log_likelihood_per_frame).3f a frame, %(gaussians)d Gaussians, "
+            "silence %(silence_share).3f, %(failed)d failed",
+            self.history[-1],
+        )
+
+
+def frame_pdfs(tree: Tree, alignment: Alignment) -> np.ndarray:
+    """(N,) pdf of each frame, −1 where there is no alignment."""
+    known = alignment.codes >= 0
+    pdfs = np.full(len(alignment.codes), -1, dtype=np.int64)
+    pdfs[known] = tree.pdfs_of_codes(alignment.codes[known])
+    return pdfs
+
+
+def silence_share(tree: Tree, alignment: Alignment) -> float:
+    pdfs = frame_pdfs(tree, alignment)
+    return float(tree.silence_pdfs()[pdfs[pdfs >= 0]].mean())
+
+
+def aligned_codes(speech: Speech, alignment: Alignment) -> Iterator[np.ndarray]:
+    for u in np.flatnonzero(~np.isnan(alignment.scores)):
+        yield alignment.codes[speech.rows(int(u))]
+
+
+def segments_by_pdf(pdfs: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Frame numbers of each pdf, in pieces of at most SEGMENT_FRAMES, by pdf."""
+    order = np.argsort(pdfs, kind="stable")
+    order = order[np.searchsorted(pdfs[order], 0) :]
+    found, first = np.unique(pdfs[order], return_index=True)
+    bounds = np.append(first, len(order))
+    return [
+        (int(pdf), order[a : min(a + SEGMENT_FRAMES, end)])
+        for pdf, begin, end in zip(found, bounds[:-1], bounds[1:], strict=True)
+        for a in range(begin, end, SEGMENT_FRAMES)
+    ]
+
+
+def accumulate_parallel(gmm: Gmm, features: Tensor, pdfs: np.ndarray, jobs: int) -> GmmStats:
+    """E-step over all frames: features (N, dim), pdfs (N,), −1 to leave a frame out."""
+    segments = segments_by_pdf(pdfs)
+    pieces = [segments[a : a + 64] for a in range(0, len(segments), 64)]
+
+    def work(piece: list[tuple[int, np.ndarray]]) -> GmmStats:
+        return accumulate(
+            gmm, [(pdf, augment(features[torch.from_numpy(rows).to(features.device)])) for pdf, rows in piece]
+        )
+
+    gmm.log_likelihoods(features[:1])
+    with ThreadPoolExecutor(jobs) as threads:
+        parts = list(threads.map(work, pieces))
+    total = parts[0]
+    for part in parts[1:]:
+        total.moments += part.moments
+        total.log_likelihood += part.log_likelihood
+        total.frames += part.frames
+    return total
+
+
+def tree_statistics(features: Tensor, alignment: Alignment) -> TreeStats:
+    """Count, sum and sum of squares of the frames of each context code (Kaldi's acc-tree-stats)."""
+    known = np.flatnonzero(alignment.codes >= 0)
+    codes, inverse = np.unique(alignment.codes[known], return_inverse=True)
+    index = torch.from_numpy(inverse).to(features.device)
+    chosen = features[torch.from_numpy(known).to(features.device)].double()
+    sums = chosen.new_zeros((len(codes), chosen.shape[1])).index_add(0, index, chosen)
+    squares = torch.zeros_like(sums).index_add(0, index, chosen**2)
+    counts = np.bincount(inverse, minlength=len(codes)).astype(np.float64)
+    return TreeStats(codes, counts, sums.cpu().numpy(), squares.cpu().numpy())
+
+
+def initial_gmm(tree: Tree, features: Tensor, alignment: Alignment) -> Gmm:
+    """One Gaussian per pdf from the aligned frames, uniform transitions (Kaldi's gmm-init-model)."""
+    pdfs = frame_pdfs(tree, alignment)
+    known = np.flatnonzero(pdfs >= 0)
+    index = torch.from_numpy(pdfs[known]).to(features.device)
+    chosen = features[torch.from_numpy(known).to(features.device)].double()
+    sums = chosen.new_zeros((tree.num_pdfs, chosen.shape[1])).index_add(0, index, chosen)
+    squares = torch.zeros_like(sums).index_add(0, index, chosen**2)
+    counts = torch.bincount(index, minlength=tree.num_pdfs).double()
+    return single_gaussians(tree, counts, sums, squares, initial_transitions(tree))
+
+
+def speech_pdfs(tree: Tree) -> np.ndarray:
+    """(num_pdfs,) bool: pdfs of phones, neither silence nor spoken noise."""
+    speech = np.ones(tree.num_pdfs, dtype=bool)
+    for phone in range(1, len(tree.phone_set)):
+        if is_silence(tree.phone_set, phone):
+            speech[tree.pdf[tree.roots[phone]]] = False
+    return speech

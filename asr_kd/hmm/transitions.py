@@ -1,0 +1,48 @@
+"""Transition probabilities, tied as the pdfs are."""
+
+import numpy as np
+
+from asr_kd.hmm.topology import MAX_ARCS, MAX_STATES, ContextCodes, arcs, is_silence
+from asr_kd.hmm.tree import Tree
+
+FLOOR = 0.01
+MIN_COUNT = 5.0
+
+
+def initial_transitions(tree: Tree) -> np.ndarray:
+    """Natural log of uniform arcs (phones 0.75 to stay, 0.25 to move, as Kaldi's gen_topo.pl): (num_pdfs, MAX_ARCS)."""
+    table = np.full((tree.num_pdfs, MAX_ARCS), -np.inf)
+    for phone in range(1, len(tree.phone_set)):
+        silence = is_silence(tree.phone_set, phone)
+        for state, destinations in enumerate(arcs(tree.phone_set, phone)):
+            pdfs = tree.leaves_below(int(tree.roots[phone, state]))
+            share = 1 / len(destinations) if silence and state < MAX_STATES - 1 else None
+            probabilities = [share] * len(destinations) if share else [0.75, 0.25]
+            table[pdfs, : len(destinations)] = np.log(np.array(probabilities, dtype=float))
+    return table.clip(-1e4)
+
+
+def count_arcs(tree: Tree, codes: np.ndarray) -> np.ndarray:
+    """Arcs taken along one utterance's alignment, codes (frames,) → counts (num_pdfs, MAX_ARCS)."""
+    coder = ContextCodes(len(tree.phone_set))
+    _, phone, _, state = coder.decode(codes)
+    following = np.append(codes[1:], -1)
+    same_unit = codes // MAX_STATES == following // MAX_STATES
+    destination = np.where(same_unit, following % MAX_STATES, -1)
+    silence = np.isin(phone, [p for p in range(1, len(tree.phone_set)) if is_silence(tree.phone_set, p)])
+    inner = silence & (state < MAX_STATES - 1)
+    # phones and silence's last state: arc 0 stays, arc 1 moves; silence's state 0 goes to 0..3, states 1..3 to 1..4
+    arc = np.where(inner, destination - np.minimum(state, 1), (destination != state).astype(np.int64))
+    counts = np.zeros((tree.num_pdfs, MAX_ARCS))
+    np.add.at(counts, (tree.pdfs_of_codes(codes), arc.clip(0)), 1.0)
+    return counts
+
+
+def estimate_transitions(tree: Tree, counts: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Counts (num_pdfs, MAX_ARCS) → natural log-probabilities; floored at 0.01, pdfs seen under 5 times are kept."""
+    existing = initial_transitions(tree) > -1e3
+    probability = np.where(existing, np.maximum(counts / np.maximum(counts.sum(1, keepdims=True), 1e-10), FLOOR), 0.0)
+    probability /= probability.sum(1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        log_probability = np.log(probability).clip(-1e4)
+    return np.where(counts.sum(1, keepdims=True) >= MIN_COUNT, log_probability, before)

@@ -1,0 +1,42 @@
+"""The words that a decoder may say, and how each is pronounced."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from asr_kd.errors import UserError
+from asr_kd.files import write_text
+from asr_kd.lang.arpa import BEGIN, END
+from asr_kd.lang.lexicon import ARPABET, Lexicon, is_word
+from asr_kd.recipe import Lang
+
+
+def count_words(sentences: Iterable[Sequence[str]]) -> Counter[str]:
+    return Counter(word for sentence in sentences for word in sentence)
+
+
+def choose_vocabulary(weights: Mapping[str, float], base: Lexicon, recipe: Lang) -> list[str]:
+    """The words of `weights` that the recipe admits, heaviest first, at most `max_words` of them."""
+    admitted = (word for word in weights if is_word(word) and (word in base or not recipe.vocabulary_in_lexicon_only))
+    return sorted(admitted, key=lambda word: (-weights[word], word))[: recipe.max_words]
+
+
+def guess_pronunciations(words: Iterable[str], base: Lexicon) -> Lexicon:
+    """G2P for those of `words` that are words and that `base` lacks. UserError when `base` is not in its phones."""
+    missing = sorted(word for word in words if is_word(word) and word not in base)
+    if not missing:
+        return Lexicon({})
+    if foreign := set(base.phones) - ARPABET:
+        raise UserError(
+            f"lang.g2p: knows cmudict's phones, lang.lexicon has others ({min(foreign)}); set it to false, or add the "
+            f"missing words to the lexicon ({len(missing)}: {' '.join(missing[:5])} …)"
+        )
+    from asr_kd.lang.g2p import pronounce  # loads eSpeak
+
+    return Lexicon.of(pronounce(missing).items())
+
+
+def write_words(path: Path, vocabulary: Iterable[str]) -> None:
+    """Write `symbol id` lines: <eps>, the vocabulary in alphabetical order, #0, <s>, </s>."""
+    symbols = ("<eps>", *sorted(vocabulary), "#0", BEGIN, END)
+    write_text(path, "".join(f"{symbol} {number}\n" for number, symbol in enumerate(symbols)))

@@ -1,0 +1,35 @@
+"""Frame accuracy of an ensemble, of its members, and of its average member."""
+
+from typing import Any
+
+import torch
+
+from asr_kd.nn.frames import Frames
+from asr_kd.nn.posteriors import Ensemble, mean_log_posteriors
+from asr_kd.nn.training import Progress
+
+
+def ensemble_accuracy(
+    ensemble: Ensemble, splits: dict[str, Frames], progress: Progress, batch: int = 2048
+) -> dict[str, Any]:
+    """Shares of frames whose most probable state is the alignment's, in one pass over each split.
+
+    Returns {"members": [{split: share}, …], "members_mean": {split: share}, "ensemble": {split: share}}.
+    """
+    count = len(ensemble.models)
+    members: list[dict[str, float]] = [{} for _ in range(count)]
+    together: dict[str, float] = {}
+    for split, frames in splits.items():
+        standardised = frames.standardised(ensemble.models[0])
+        correct = torch.zeros(count + 1, dtype=torch.int64, device=frames.rows.device)
+        with torch.inference_mode():
+            for numbers in progress(frames.ordered_batches(batch), f"frame accuracy on {split}"):
+                logits = ensemble.logits(ensemble.windows(standardised, numbers))
+                systems = [*logits, mean_log_posteriors(logits, ensemble.mean)]
+                labels = frames.labels[numbers]
+                correct += torch.stack([(scores.argmax(1) == labels).sum() for scores in systems])
+        *shares, together[split] = (correct.double() / len(frames)).tolist()
+        for member, share in zip(members, shares, strict=True):
+            member[split] = share
+    average = {split: sum(member[split] for member in members) / count for split in splits}
+    return {"members": members, "members_mean": average, "ensemble": together}

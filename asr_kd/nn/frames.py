@@ -1,0 +1,108 @@
+"""The labelled frames of a split: all utterances behind each other, addressed by frame number."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.errors import UserError
+from asr_kd.features.splice import window_rows
+from asr_kd.features.store import FrameStore
+from asr_kd.nn.model import AcousticModel
+from asr_kd.nn.seeds import Seed, generator
+
+PDF_COLUMN = 0
+log = logging.getLogger("asr_kd")
+
+
+@dataclass
+class Frames:
+    """rows: (N, dim) float16 features; labels: (N,) int64 tied states.
+
+    starts: (utterances + 1,) int64; utterance u holds the frames from starts[u] up to starts[u + 1].
+    """
+
+    rows: Tensor
+    labels: Tensor
+    utterances: list[str]
+    starts: Tensor
+
+    @staticmethod
+    def load(features: FrameStore, alignment: FrameStore, device: str = "cpu") -> "Frames":
+        """The utterances that have both features and an alignment of the same length; others are logged.
+
+        Raises UserError when none is left.
+        """
+        shared = [utterance for utterance in features if utterance in alignment]
+        kept = [name for name in shared if features.frames(name) == alignment.frames(name) > 0]
+        if len(kept) < len(features):
+            left_out = sorted(set(features) - set(kept))
+            log.warning(
+                "%s: %d of %d utterances have no alignment of their length and are left out: %s",
+                alignment.path, len(left_out), len(features), " ".join(left_out),
+            )  # fmt: skip
+        if not kept:
+            raise UserError(
+                f"{alignment.path}: aligns no utterance of {features.path}; rerun --stage 3 (align)"
+            )
+        starts = np.cumsum([0, *(features.frames(name) for name in kept)])
+        rows = np.empty((starts[-1], features.dim), np.float16)
+        labels = np.empty(starts[-1], np.int64)
+        for name, start, end in zip(kept, starts, starts[1:], strict=False):
+            rows[start:end] = features[name]
+            labels[start:end] = alignment[name][:, PDF_COLUMN]
+        tensors = [torch.from_numpy(array).to(device) for array in (rows, labels, starts)]
+        return Frames(tensors[0], tensors[1], kept, tensors[2])
+
+    @staticmethod
+    def of_utterance(utterance: str, rows: Tensor) -> "Frames":
+        """One utterance's (T, dim) features, without labels."""
+        starts = torch.tensor([0, len(rows)], device=rows.device)
+        return Frames(rows, torch.zeros(0, dtype=torch.int64), [utterance], starts)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def dim(self) -> int:
+        return self.rows.shape[1]
+
+    def utterance_numbers(self, frames: Tensor) -> Tensor:
+        """(batch,) frame numbers to (batch,) indices into `utterances`."""
+        return torch.searchsorted(self.starts, frames, right=True) - 1
+
+    def windows(self, frames: Tensor, left: int, right: int) -> Tensor:
+        """(batch,) frame numbers to (batch, left + 1 + right, dim), the utterance's edge frames repeated."""
+        number = self.utterance_numbers(frames)
+        window = window_rows(frames, self.starts[number], self.starts[number + 1] - 1, left, right)
+        return self.rows.index_select(0, window.flatten()).view(*window.shape, self.dim)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and 1 / standard deviation of each feature, (dim,) float32; 1 where a feature is constant."""
+        chunks = self.rows.split(1 << 18)
+        mean = sum(chunk.double().sum(0) for chunk in chunks) / len(self)
+        variance = sum((chunk.double() - mean).square().sum(0) for chunk in chunks) / len(self)
+        scale = torch.where(variance > 1e-8, variance.clamp_min(1e-8).rsqrt(), 1.0)
+        return mean.float(), scale.float()
+
+    def standardised(self, model: AcousticModel) -> "Frames":
+        """The same frames with the rows that `model` expects."""
+        chunks = [model.standardise(chunk) for chunk in self.rows.split(1 << 18)]
+        return replace(self, rows=torch.cat(chunks))
+
+    def log_prior(self, num_pdfs: int, smoothing: float = 1.0) -> Tensor:
+        """log((count + smoothing) / Σ) of each tied state, (num_pdfs,) float32: no state is impossible."""
+        counts = torch.bincount(self.labels, minlength=num_pdfs).double() + smoothing
+        return (counts / counts.sum()).log().float()
+
+    def shuffled_batches(self, size: int, key: Seed) -> Sequence[Tensor]:
+        """Every frame once, in an order that depends on `key` alone; the last batch may be smaller."""
+        order = torch.randperm(len(self), generator=generator(key)).to(self.rows.device)
+        return order.split(size)
+
+    def ordered_batches(self, size: int) -> Sequence[Tensor]:
+        """Every frame once, in storage order."""
+        return torch.arange(len(self), device=self.rows.device).split(size)

@@ -1,0 +1,105 @@
+"""The acoustic model: a context window of features to the logits of the tied states."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from asr_kd.errors import UserError
+from asr_kd.files import atomic_path, read_json, write_json
+from asr_kd.nn.dropout import relu_dropout
+from asr_kd.recipe import Network
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+class AcousticModel(nn.Module):
+    """Fully connected ReLU layers over `left + 1 + right` frames of `dim` features (Dahl et al. 2012).
+
+    Buffers: `mean`, `scale` (dim,), to standardise a feature row by, and `log_prior` (num_pdfs,),
+    the log of each state's share of the training frames.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    log_prior: Tensor
+
+    def __init__(self, network: Network, dim: int, num_pdfs: int) -> None:
+        super().__init__()
+        self.network, self.dim, self.num_pdfs = network, dim, num_pdfs
+        self.window = network.left + 1 + network.right
+        sizes = [self.window * dim, *[network.width] * network.layers, num_pdfs]
+        # Not nn.Linear, which would draw its weights from torch's global generator.
+        self.weights = nn.ParameterList(
+            torch.empty(above, below) for below, above in itertools.pairwise(sizes)
+        )
+        self.biases = nn.ParameterList(torch.zeros(above) for above in sizes[1:])
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("log_prior", torch.full((num_pdfs,), -math.log(num_pdfs)))
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @torch.no_grad()
+    def initialise(self, draws: torch.Generator) -> None:
+        """Weights from N(0, 2 / fan-in) (He et al. 2015), output layer N(0, 1 / fan-in); biases zero."""
+        for weight in self.weights:
+            gain = 1.0 if weight is self.weights[-1] else 2.0
+            weight.normal_(0, math.sqrt(gain / weight.shape[1]), generator=draws)
+        for bias in self.biases:
+            bias.zero_()
+
+    def standardise(self, rows: Tensor) -> Tensor:
+        """(frames, dim) features to zero mean and unit variance over the training frames, same type."""
+        return ((rows.float() - self.mean) * self.scale).to(rows.dtype)
+
+    def forward(self, windows: Tensor, draws: torch.Generator | None = None) -> Tensor:
+        """windows: (batch, window, dim), standardised; returns logits (batch, num_pdfs) of the same type.
+
+        The products run in that type too: bfloat16 windows make a bfloat16 pass over float32 weights.
+        `draws` feeds dropout; None, the default, is inference.
+        """
+        x = windows.flatten(1)
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if number:
+                x = relu_dropout(x, self.network.dropout, draws)
+            x = linear(x, weight.to(x.dtype), bias.to(x.dtype))
+        return x
+
+    def save(self, path: Path, description: dict[str, Any]) -> None:
+        """Write model.safetensors, then model.json: the architecture and `description`."""
+        contents = save({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()})
+        with atomic_path(path / WEIGHTS) as temporary:
+            temporary.write_bytes(contents)
+        architecture = {"network": self.network.model_dump(), "dim": self.dim, "num_pdfs": self.num_pdfs}
+        write_json(path / DESCRIPTION, {**architecture, "parameters": self.parameter_count, **description})
+
+
+def load_model(path: Path, device: str = "cpu") -> AcousticModel:
+    """Read a model folder. Raises UserError when a file is missing, damaged or does not fit model.json."""
+    description = read_json(path / DESCRIPTION)
+    try:
+        network = Network(**description["network"])
+        model = AcousticModel(network, description["dim"], description["num_pdfs"])
+        tensors = load_file(path / WEIGHTS, device=device)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path / DESCRIPTION}: describes no network ({error}); train it again") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path / WEIGHTS}: cannot be read ({error}); train it again") from None
+    for name, expected in model.state_dict().items():
+        found = tuple(tensors[name].shape) if name in tensors else "absent"
+        if found != tuple(expected.shape):
+            raise UserError(
+                f"{path / WEIGHTS}: {name} is {found}, {DESCRIPTION} needs {tuple(expected.shape)}; "
+                "the two files are of different networks, train it again"
+            )
+    model.load_state_dict(tensors, strict=False)
+    return model.to(device).eval()

@@ -1,0 +1,218 @@
+"""The one training loop: baseline, member, student and specialist differ in the targets handed to it."""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from asr_kd.errors import UserError
+from asr_kd.files import read_json, write_json
+from asr_kd.nn.checkpoint import CHECKPOINT, History, restore_checkpoint, save_checkpoint
+from asr_kd.nn.frames import Frames
+from asr_kd.nn.model import DESCRIPTION, AcousticModel
+from asr_kd.nn.precision import product_type
+from asr_kd.nn.schedule import make_optimizer, newbob_rate, onecycle_rate
+from asr_kd.nn.seeds import Seed, generator
+from asr_kd.recipe import Network, Training
+
+HISTORY = "history.json"
+Progress = Callable[[Sequence[Tensor], str], Iterable[Tensor]]
+log = logging.getLogger("asr_kd")
+
+
+class TargetSource(Protocol):
+    """What a network is trained towards; `identity` tells one set of targets from another."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def loss(self, logits: Tensor, frames: Tensor) -> Tensor:
+        """Mean loss, scalar, of logits (batch, num_pdfs) float32 at the training frames numbered (batch,)."""
+
+
+@dataclass(frozen=True)
+class HardTargets:
+    """The forced alignment's tied states, (N,) int64: plain cross-entropy."""
+
+    labels: Tensor
+    identity: str = "hard"
+
+    def loss(self, logits: Tensor, frames: Tensor) -> Tensor:
+        return cross_entropy(logits, self.labels[frames])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network to train: its shape, its optimisation, its seed, and the hash of the data it sees.
+
+    `seed` is the recipe's seed and the network's role, for example (0, "member", 3): no two networks of an
+    experiment start or shuffle alike.
+    """
+
+    network: Network
+    training: Training
+    seed: Seed
+    num_pdfs: int
+    data: str
+
+    def identity(self, targets: TargetSource) -> str:
+        """SHA-256 over everything that decides the trained weights, machine and precision aside."""
+        parts = [self.network.model_dump(), self.training.model_dump(), self.seed, self.num_pdfs, self.data]
+        return hashlib.sha256(json.dumps([*parts, targets.identity]).encode()).hexdigest()
+
+
+def train(
+    path: Path,
+    run: Run,
+    frames: Frames,
+    dev: Frames,
+    targets: TargetSource,
+    progress: Progress,
+    device: str = "cpu",
+) -> History:
+    """Train a network; its folder gets the epoch best on dev frame accuracy, and history.json.
+
+    Every epoch ends in a checkpoint: a call that finds one of the same run continues to the same bits,
+    one that finds the finished network returns its history. UserError when the loss is no longer finite.
+    """
+    identity = run.identity(targets)
+    if _is_finished(path, identity):
+        return read_json(path / HISTORY)
+    model = AcousticModel(run.network, frames.dim, run.num_pdfs)
+    model.initialise(generator((*run.seed, "initialisation")))
+    model.to(device)
+    model.mean, model.scale = frames.moments()
+    model.log_prior = frames.log_prior(run.num_pdfs)
+    optimizer = make_optimizer(model, run.training)
+    best, history = restore_checkpoint(path, identity, model, optimizer) or ({}, [])
+    if history:
+        log.info("%s: continues after epoch %d", path, len(history))
+    loop = TrainingLoop(path, run, model, optimizer, frames.standardised(model), targets, progress)
+    standard_dev = dev.standardised(model)
+    while (rate := loop.rate(history)) is not None:
+        row = loop.epoch(len(history), rate) | evaluate(model, standard_dev, loop.dtype)
+        if row["dev_frame_accuracy"] > max((r["dev_frame_accuracy"] for r in history), default=-1.0):
+            best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        history.append(row)
+        save_checkpoint(path, identity, model, best, optimizer, history)
+        write_json(path / HISTORY, history)
+        log.info("%s: %s", path.name, " ".join(f"{key} {value:.5g}" for key, value in row.items()))
+    model.load_state_dict(best)
+    _finish(path, run, identity, model, history)
+    return history
+
+
+def evaluate(model: AcousticModel, frames: Frames, dtype: torch.dtype, batch: int = 4096) -> dict[str, float]:
+    """Frame accuracy and cross-entropy in nats a frame of `frames` (standardised), without dropout."""
+    correct = nats = torch.zeros((), dtype=torch.float64, device=frames.rows.device)
+    network = model.network
+    with torch.inference_mode():
+        for numbers in frames.ordered_batches(batch):
+            logits = model(frames.windows(numbers, network.left, network.right).to(dtype)).float()
+            labels = frames.labels[numbers]
+            correct = correct + (logits.argmax(1) == labels).sum()
+            nats = nats + cross_entropy(logits, labels, reduction="sum")
+    return {
+        "dev_cross_entropy": float(nats) / len(frames),
+        "dev_frame_accuracy": float(correct) / len(frames),
+    }
+
+
+@dataclass
+class TrainingLoop:
+    """The state that the epochs of one run share."""
+
+    path: Path
+    run: Run
+    model: AcousticModel
+    optimizer: torch.optim.Optimizer
+    frames: Frames
+    targets: TargetSource
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.dtype = product_type(self.run.training.precision, self.frames.rows.device.type)
+        self.steps = math.ceil(len(self.frames) / self.run.training.batch_frames)
+
+    def rate(self, history: History) -> float | None:
+        """Learning rate of the epoch after `history` (under one cycle its peak); None: training is over."""
+        training = self.run.training
+        if len(history) >= training.epochs:
+            return None
+        if training.schedule == "onecycle":
+            return training.learning_rate
+        return newbob_rate(training.learning_rate, [row["dev_frame_accuracy"] for row in history])
+
+    def epoch(self, number: int, rate: float) -> dict[str, Any]:
+        training, start = self.run.training, time.monotonic()
+        draws = generator((*self.run.seed, "dropout", number), self.frames.rows.device.type)
+        batches = self.frames.shuffled_batches(training.batch_frames, (*self.run.seed, "order", number))
+        nats, correct = 0.0, torch.zeros((), dtype=torch.int64, device=self.frames.rows.device)
+        for step, batch in enumerate(self.progress(batches, f"{self.path.name} epoch {number + 1}")):
+            if training.schedule == "onecycle":
+                total = self.steps * training.epochs
+                rate = onecycle_rate(training.learning_rate, number * self.steps + step, total)
+            loss, hits = self.step(batch, rate, draws)
+            nats += loss * len(batch)
+            correct += hits
+        return {
+            "epoch": number + 1,
+            "learning_rate": rate,
+            "train_loss": nats / len(self.frames),
+            "train_frame_accuracy": float(correct) / len(self.frames),
+            "seconds": round(time.monotonic() - start, 2),
+        }
+
+    def step(self, batch: Tensor, rate: float, draws: torch.Generator) -> tuple[float, Tensor]:
+        """One update; returns the batch's mean loss and its number of frames recognised, dropout included."""
+        network = self.run.network
+        windows = self.frames.windows(batch, network.left, network.right).to(self.dtype)
+        logits = self.model(windows, draws).float()
+        loss = self.targets.loss(logits, batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise self.divergence(logits, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, (logits.detach().argmax(1) == self.frames.labels[batch]).sum()
+
+    def divergence(self, logits: Tensor, batch: Tensor) -> UserError:
+        """Names the utterances whose outputs are not numbers, or those of the batch when all outputs are."""
+        bad = ~logits.isfinite().all(1)
+        numbers = self.frames.utterance_numbers(batch[bad] if bad.any() else batch).unique().tolist()
+        names = [self.frames.utterances[number] for number in numbers]
+        some = " ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return UserError(
+            f"{self.path}: the loss is not finite at utterances {some}; "
+            "check their features or lower train.learning_rate"
+        )
+
+
+def _is_finished(path: Path, identity: str) -> bool:
+    return (path / DESCRIPTION).exists() and read_json(path / DESCRIPTION).get("identity") == identity
+
+
+def _finish(path: Path, run: Run, identity: str, model: AcousticModel, history: History) -> None:
+    best = max(history, key=lambda row: row["dev_frame_accuracy"])
+    description = {
+        "seed": run.seed,
+        "epoch": best["epoch"],
+        "dev_frame_accuracy": best["dev_frame_accuracy"],
+        "data": run.data,
+        "identity": identity,
+    }
+    model.save(path, description)
+    (path / CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""report.md: the run's table, figures and worst utterances, for reading beside results.json."""
+
+import re
+from textwrap import indent
+
+from asr_kd.files import read_json, write_text
+from asr_kd.recipe import Recipe
+from asr_kd.score.listing import GAP, align_hypotheses, format_columns, worst_utterances
+from asr_kd.score.plots import History, plot_systems, plot_training
+from asr_kd.score.results import Results
+from asr_kd.score.table import HEADER, markdown_table, percent, table_rows
+from asr_kd.score.wer import SCORED, Transcripts
+from asr_kd.workspace import Workspace
+
+LEGEND = """\
+Per cent. Frame accuracy: share of frames whose most probable tied state is the forced alignment's. WER on
+test with its 95 % bootstrap interval over utterances. RTF: CPU seconds per second of speech. p: paired
+bootstrap probability of fewer errors than the baseline.
+"""
+
+
+def write_report(recipe: Recipe, work: Workspace, results: Results, transcripts: Transcripts) -> None:
+    """Write plots/*.png, then report.md, which shows them."""
+    plot_training(work.plots / "training.png", read_histories(work, recipe.teachers.members))
+    plot_systems(work.plots / "systems.png", results)
+    sections = [
+        _heading(recipe, results),
+        _warnings(results),
+        markdown_table(HEADER, table_rows(results)),
+        LEGEND,
+        _gains(results),
+        "![systems](plots/systems.png)\n\n![training](plots/training.png)\n",
+        _corpus(results),
+        _stages(results),
+        _worst(recipe.score.worst_utterances, transcripts),
+    ]
+    write_text(work.report, "\n".join(section for section in sections if section))
+
+
+def read_histories(work: Workspace, members: int) -> dict[str, History]:
+    """Training histories (one row an epoch) of the members and then the student, of those that exist."""
+    folders = [*(work.member(index) for index in range(members)), work.model("student")]
+    return {f.name: read_json(f / "history.json") for f in folders if (f / "history.json").exists()}
+
+
+def escape_markdown(text: str) -> str:
+    """`text` with Markdown's special characters escaped: ids and descriptions come from the user's files."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+
+
+def _heading(recipe: Recipe, results: Results) -> str:
+    hours = ", ".join(f"{split} {60 * hours:.1f} min" for split, hours in results["hours"].items())
+    description = f"{escape_markdown(recipe.description)}\n\n" if recipe.description else ""
+    return (
+        f"# {escape_markdown(recipe.name)}\n\n{description}"
+        f"{hours}; {results['num_pdfs']} tied states; seed {recipe.seed}. "
+        "Recipe as run: `recipe.yaml`; machine and packages: `environment.json`.\n"
+    )
+
+
+def _warnings(results: Results) -> str:
+    return "".join(f"> **Implausible:** {warning}\n>\n" for warning in results["warnings"])
+
+
+def _gains(results: Results) -> str:
+    def share(gain: float | None) -> str:
+        return "not defined" if gain is None else f"{percent(gain)} %"
+
+    dev, test, mean = (results[f"gain_retained{key}"] for key in ("_dev", "", "_vs_members_mean"))
+    rows = [
+        ("frame accuracy, baseline = member 0", share(dev["frame_accuracy"]), share(test["frame_accuracy"])),
+        ("frame accuracy, baseline = the members' mean", share(mean["dev"]), share(mean["test"])),
+        ("WER, baseline = member 0", share(dev["wer"]), share(test["wer"])),
+    ]
+    undefined = any("not defined" in row for row in rows)
+    note = (
+        "\nNot defined: the ensemble is no better than that baseline, or one of the three was not decoded.\n"
+    )
+    return (
+        "## Gain retained\n\nThe student's gain over the baseline as a share of the ensemble's.\n\n"
+        + markdown_table(("figure", "dev", "test"), rows)
+        + (note if undefined else "")
+    )
+
+
+def _corpus(results: Results) -> str:
+    lang, targets = results["lang"], results["targets"]
+    language = "; ".join(
+        f"{split}: perplexity {lang[split]['perplexity']:.1f}, {percent(lang[split]['oov_rate'])} % unknown"
+        for split in SCORED
+    )
+    kept = "all states" if targets["top_k"] is None else f"the {targets['top_k']} most probable states"
+    return (
+        f"## Language model and targets\n\nLanguage model, {language}.\n\n"
+        f"Targets: {targets['frames']:,} frames, {kept}, {targets['bytes_per_frame']:.1f} bytes a frame, "
+        f"mean tail mass {targets['mean_tail_mass']:.4f}.\n"
+    )
+
+
+def _stages(results: Results) -> str:
+    stages = results["stages"]
+    total = {key: sum(row[key] for row in stages.values()) for key in ("seconds", "cpu_seconds")}
+    rows = [
+        (name, f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}")
+        for name, row in (*stages.items(), ("sum", total))
+    ]
+    return "## Seconds\n\n" + markdown_table(("stage", "wall", "CPU"), rows)
+
+
+def _worst(number: int, transcripts: Transcripts) -> str:
+    """Where the student errs most on test, beside the baseline; without them, the last and first systems."""
+    tests = {name: hypotheses["test"] for name, hypotheses in transcripts.hypotheses.items()}
+    shown = "student" if "student" in tests else list(tests)[-1]
+    beside = "baseline" if "baseline" in tests else next(iter(tests))
+    references = transcripts.references["test"]
+    entries = []
+    for key, errors in worst_utterances(references, tests[shown], number):
+        columns = align_hypotheses(references[key], tests[beside][key], tests[shown][key])
+        listing = indent(format_columns(columns, ("reference", beside, shown)), "    ")
+        entries.append(
+            f"**{escape_markdown(key)}**, {len(references[key])} words, errors: {errors}\n\n{listing}\n"
+        )
+    return (
+        f"## Worst test utterances of the {shown}\n\n"
+        f"Wrong words in capitals, `{GAP}` where a word is missing.\n\n" + "\n".join(entries)
+    )

@@ -1,0 +1,65 @@
+"""The table of systems, for the terminal and for report.md."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from asr_kd.score.results import Results
+
+Row = tuple[str, ...]
+HEADER = (
+    "system",
+    "params",
+    "frame acc. dev",
+    "frame acc. test",
+    "WER dev",
+    "WER test",
+    "RTF",
+    "p",
+    "ins/del/sub",
+)
+
+
+def table_rows(results: Results) -> list[Row]:
+    """One row of HEADER's columns per system: accuracies and error rates in per cent, a dash for none."""
+    rows: list[Row] = []
+    for name, system in results["systems"].items():
+        accuracy, dev, test = system["frame_accuracy"], system["wer"]["dev"], system["wer"]["test"]
+        low, high = test["ci95"]
+        significance = results["significance"].get(f"{name}_vs_baseline")
+        rows.append(
+            (
+                f"{name} × {system['members']}" if "members" in system else name,
+                f"{system['parameters'] / 1e6:.2f} M",
+                percent(accuracy["dev"]),
+                percent(accuracy["test"]),
+                percent(dev["wer"]),
+                f"{percent(test['wer'])} [{percent(low)}, {percent(high)}]",
+                f"{system['rtf']:.2f}",
+                "–" if significance is None else f"{significance['p_better']:.3f}",
+                f"{test['ins']}/{test['del']}/{test['sub']}",
+            )
+        )
+    return rows
+
+
+def terminal_table(results: Results) -> Table:
+    """The same table without its last column, which 80 characters have no room for."""
+    title = f"{results['recipe']} ({results['num_pdfs']} tied states), per cent"
+    table = Table(title=title, box=None, padding=(0, 1), pad_edge=False)
+    for number, name in enumerate(HEADER[:-1]):
+        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=True)
+    for row in table_rows(results):
+        table.add_row(*map(Text, row[:-1]))
+    return table
+
+
+def markdown_table(header: Row, rows: Sequence[Row]) -> str:
+    """A Markdown table, first column to the left, the others to the right."""
+    rule = [":---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *rows))
+
+
+def percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.1f}"

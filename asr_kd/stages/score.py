@@ -1,0 +1,23 @@
+"""Stage 8: figures into results.json, the table to the terminal, the report."""
+
+from asr_kd.files import write_json
+from asr_kd.pipeline import Job, console, stage_seconds
+from asr_kd.score.report import write_report
+from asr_kd.score.results import collect_results
+from asr_kd.score.table import terminal_table
+from asr_kd.score.wer import read_transcripts
+
+
+def run(job: Job) -> None:
+    """Write results.json, plots/ and report.md, and print the table."""
+    recipe, work = job.recipe, job.work
+    earlier = {name: seconds for name, seconds in stage_seconds(work).items() if name != "score"}
+    transcripts = read_transcripts(work, recipe.decode.systems)
+    results = collect_results(recipe, work, transcripts, earlier)
+    write_json(work.results, results)
+    write_report(recipe, work, results, transcripts)
+    console.print(terminal_table(results))
+    for warning in results["warnings"]:
+        job.log.warning("%s", warning)
+        console.print(f"implausible: {warning}", style="yellow", markup=False)
+    console.print(f"report: {work.report}")

@@ -1,0 +1,118 @@
+"""results.json and report.md of a miniature experiment whose figures are known by hand."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from asr_kd.errors import UserError
+from asr_kd.pipeline import Job
+from asr_kd.recipe import Recipe
+from asr_kd.score.report import escape_markdown
+from asr_kd.score.results import gain_retained, implausible
+from asr_kd.stages import score
+
+WER_ERRORS = {"gmm-sat": 6, "baseline": 4, "ensemble": 2, "student": 3}
+
+
+@pytest.fixture
+def results(scored_job: Job) -> dict[str, Any]:
+    score.run(scored_job)
+    return json.loads(scored_job.work.results.read_text())
+
+
+def test_results_follow_the_contract(results: dict[str, Any]) -> None:
+    assert (results["recipe"], results["seed"], results["num_pdfs"]) == ("mini", 0, 40)
+    assert results["hours"] == {"train": 0.01, "dev": 0.01, "test": 0.01}
+    assert list(results["systems"]) == list(WER_ERRORS)
+    for name, system in results["systems"].items():
+        assert system["parameters"] == 1_500_000 and system["rtf"] == 0.25
+        assert set(system["frame_accuracy"]) == {"dev", "test"}
+        for errors in system["wer"].values():
+            assert errors["words"] == 14
+            assert errors["ins"] + errors["del"] + errors["sub"] == WER_ERRORS[name]
+            assert errors["wer"] == pytest.approx(WER_ERRORS[name] / 14)
+            assert errors["ci95"][0] <= errors["wer"] <= errors["ci95"][1]
+    assert results["systems"]["ensemble"]["members"] == 2
+    assert results["systems"]["gmm-sat"]["frame_accuracy"] == {"dev": None, "test": None}
+    assert results["targets"]["top_k"] == 20
+    assert results["stages"] == {"align": {"seconds": 61.5, "cpu_seconds": 118.0}}
+    assert results["warnings"] == []
+
+
+def test_gains_retained_by_hand(results: dict[str, Any]) -> None:
+    assert results["gain_retained"] == pytest.approx({"frame_accuracy": 0.75, "wer": 0.5})
+    assert results["gain_retained_dev"] == pytest.approx({"frame_accuracy": 0.75, "wer": 0.5})
+    assert results["gain_retained_vs_members_mean"] == pytest.approx({"dev": 2 / 3, "test": 0.8})
+
+
+def test_gain_is_undefined_where_the_ensemble_gains_nothing() -> None:
+    assert gain_retained(0.5, 0.5, 0.6) is None
+    assert gain_retained(0.2, 0.3, 0.1, sign=-1) is None
+    assert gain_retained(None, 0.6, 0.5) is None
+    assert gain_retained(0.3, 0.2, 0.15, sign=-1) == pytest.approx(1.5)
+
+
+def test_significance_prefers_the_system_with_fewer_errors(results: dict[str, Any]) -> None:
+    p = {name: test["p_better"] for name, test in results["significance"].items()}
+    assert set(p) == {"ensemble_vs_baseline", "student_vs_baseline"}
+    assert all(0.5 < value < 1 for value in p.values())
+
+
+def test_impossible_figures_are_pointed_out(results: dict[str, Any]) -> None:
+    systems = results["systems"]
+    systems["student"]["frame_accuracy"]["test"] = 0.6
+    systems["baseline"]["frame_accuracy"]["dev"] = 0.02
+    systems["ensemble"]["wer"]["test"]["wer"] = 0
+    found = implausible(results)
+    assert len(found) == 3
+    assert any(text.startswith("student: frame accuracy 60.0%") for text in found)
+    assert any("baseline: frame accuracy 2.0% on dev, where chance is 2.50%" in text for text in found)
+    assert any("ensemble: WER on test is 0" in text for text in found)
+
+
+def test_report_shows_table_gains_plots_and_worst_utterances(
+    scored_job: Job, results: dict[str, Any]
+) -> None:
+    report = scored_job.work.report.read_text()
+    wer = r"28\.6 \[\d+\.\d, \d+\.\d\]"
+    assert re.search(
+        rf"\| baseline \| 1\.50 M \| 50\.0 \| 52\.0 \| 28\.6 \| {wer} \| 0\.25 \| – \| 1/1/2 \|", report
+    )
+    assert re.search(r"\| gmm-sat \| 1\.50 M \| – \| – \|", report)
+    assert "| ensemble × 2 |" in report
+    assert "| frame accuracy, baseline = the members' mean | 66.7 % | 80.0 % |" in report
+    assert "perplexity 41.5, 3.4 % unknown" in report
+    assert "88.0 bytes a frame" in report
+    assert "| align | 61.5 | 118.0 |" in report
+    assert "**test-spk\\_a-1**, 4 words, errors: 1" in report
+    assert "    baseline   call A      HANNAH at nine\n    student    call HANNAH ***    at nine" in report
+    assert "play some music" not in report
+    for figure in re.findall(r"\]\((plots/\w+\.png)\)", report):
+        assert (scored_job.work.root / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_scoring_twice_gives_the_same_bytes(scored_job: Job, results: dict[str, Any]) -> None:
+    first = scored_job.work.results.read_bytes(), scored_job.work.report.read_bytes()
+    score.run(scored_job)
+    assert (scored_job.work.results.read_bytes(), scored_job.work.report.read_bytes()) == first
+
+
+def test_a_run_without_a_student_is_scored_too(scored_job: Job) -> None:
+    scored_job.recipe = Recipe.model_validate({"decode": {"systems": ["gmm-sat"]}})
+    score.run(scored_job)
+    results = json.loads(scored_job.work.results.read_text())
+    assert results["gain_retained"] == {"frame_accuracy": None, "wer": None}
+    assert results["significance"] == {}
+    assert "not defined" in scored_job.work.report.read_text()
+
+
+def test_a_missing_file_is_named(scored_job: Job) -> None:
+    (scored_job.work.decode("student") / "test.txt").unlink()
+    with pytest.raises(UserError, match=r"decode/student/test\.txt: missing; run --stage 7"):
+        score.run(scored_job)
+
+
+def test_text_from_the_corpus_cannot_become_markup() -> None:
+    assert escape_markdown("<b>_a_|`x`[y](z)") == "\\<b\\>\\_a\\_\\|\\`x\\`\\[y\\](z)"

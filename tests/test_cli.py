@@ -1,0 +1,48 @@
+"""What a user sees of a mistake: one line, status 2."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from asr_kd.cli import app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "nowhere.yaml"], "nowhere.yaml: No such file or directory"),
+        (["--device", "abacus"], "--device abacus: unknown device; use cpu or cuda"),
+        (["--set", "student.temprature=2"], "student.temprature: unknown key; did you mean temperature?"),
+        (["--stage", "3", "--stop-stage", "2"], "--stop-stage 2 comes before --stage 3"),
+        (["--stage", "8"], "targets.json: stage 8 (score) reads the files of stage 5 (targets)"),
+        (
+            ["--set", "corpus.kind=librispeech", "--set", "corpus.dir=/no/such/corpus", "--stop-stage", "0"],
+            "/no/such/corpus",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path, repository: Path, arguments: list[str], message: str
+) -> None:
+    recipe = str(repository / "recipes" / "default.yaml")
+    result = CliRunner().invoke(app, ["run", "--recipe", recipe, "--exp", str(tmp_path / "exp"), *arguments])
+    assert result.exit_code == 2
+    mistakes = [line for line in result.output.splitlines() if line.startswith("asr-kd: ")]
+    assert len(mistakes) == 1
+    assert message in mistakes[0]
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_without_a_device(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["run", "--device", "cuda", "--exp", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--device cuda: no CUDA device here; use --device cpu" in result.output
+
+
+def test_help_names_the_stages() -> None:
+    result = CliRunner().invoke(app, ["run", "--help"])
+    assert result.exit_code == 0
+    assert "0 prepare" in result.output

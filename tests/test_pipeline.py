@@ -1,0 +1,144 @@
+"""The runner with stages that only count their calls."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from asr_kd.errors import UserError
+from asr_kd.files import read_json
+from asr_kd.pipeline import STAGE_NAMES, Job, run_stages, stage_seconds
+from asr_kd.recipe import Recipe, load_recipe
+from asr_kd.workspace import Workspace
+
+Behaviour = Callable[[Job], None]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace every stage by one that appends its name to this list."""
+    calls: list[str] = []
+    for name in STAGE_NAMES:
+        replace_stage(monkeypatch, name, lambda _, name=name: calls.append(name))
+    return calls
+
+
+def replace_stage(monkeypatch: pytest.MonkeyPatch, name: str, behaviour: Behaviour) -> None:
+    module = ModuleType(f"asr_kd.stages.{name}")
+    module.run = behaviour  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, f"asr_kd.stages.{name}", module)
+
+
+def with_key(tmp_path: Path, override: str) -> Recipe:
+    path = tmp_path / "r.yaml"
+    path.write_text("corpus: {kind: embedded}\n")
+    return load_recipe(path, [override] if override else [])
+
+
+def test_all_stages_run_in_order_and_then_none(tmp_path: Path, ran: list[str]) -> None:
+    run_stages(Recipe(), tmp_path / "exp")
+    assert ran == list(STAGE_NAMES)
+    run_stages(Recipe(), tmp_path / "exp")
+    assert ran == list(STAGE_NAMES)
+
+
+EVERYTHING = " ".join(STAGE_NAMES)
+NETWORKS = "teachers targets student decode score"
+
+
+@pytest.mark.parametrize(
+    ("override", "redone"),
+    [
+        ("seed=1", EVERYTHING),
+        ("corpus.embedded.test_utterances=7", EVERYTHING),
+        ("features.fbank.num_bins=30", f"features align {NETWORKS}"),
+        ("lang.lexicon=my.txt", f"lang align {NETWORKS}"),
+        ("lang.max_words=100", f"lang align {NETWORKS}"),
+        ("lang.ngram.prune=1e-7", "lang decode score"),
+        ("hmm.sat.leaves=100", f"align {NETWORKS}"),
+        ("teachers.members=2", NETWORKS),
+        ("teachers.network.width=64", NETWORKS),
+        ("targets.top_k=null", "targets student decode score"),
+        ("student.temperature=4", "student decode score"),
+        ("student.network.width=64", "student decode score"),
+        ("decode.beam=10", "decode score"),
+        ("score.worst_utterances=3", "score"),
+        ("name=other", "score"),
+        ("description=words", ""),
+    ],
+)
+def test_a_changed_key_redoes_exactly_what_depends_on_it(
+    tmp_path: Path, ran: list[str], override: str, redone: str
+) -> None:
+    run_stages(with_key(tmp_path, ""), tmp_path / "exp")
+    ran.clear()
+    run_stages(with_key(tmp_path, override), tmp_path / "exp")
+    assert " ".join(ran) == redone
+
+
+@pytest.mark.parametrize(("first", "missing"), [(1, "prepare"), (3, "prepare"), (7, "lang"), (8, "targets")])
+def test_a_stage_without_its_inputs_names_file_and_stage(
+    tmp_path: Path, ran: list[str], first: int, missing: str
+) -> None:
+    number = STAGE_NAMES.index(missing)
+    with pytest.raises(
+        UserError, match=rf"\.done/{missing}\.json: stage {first} .* run --stage {number} first"
+    ) as error:
+        run_stages(Recipe(), tmp_path / "exp", first)
+    assert "\n" not in str(error.value)
+    assert ran == []
+
+
+def test_alignment_waits_for_the_lexicon(tmp_path: Path, ran: list[str]) -> None:
+    run_stages(Recipe(), tmp_path / "exp", 0, 1)
+    with pytest.raises(UserError, match=r"\.done/lang\.json"):
+        run_stages(Recipe(), tmp_path / "exp", 3)
+
+
+def test_inputs_of_another_recipe_do_not_count(tmp_path: Path, ran: list[str]) -> None:
+    run_stages(with_key(tmp_path, ""), tmp_path / "exp")
+    with pytest.raises(UserError, match=r"older than the recipe; run --stage 6 first"):
+        run_stages(with_key(tmp_path, "student.temperature=4"), tmp_path / "exp", 7)
+
+
+def test_a_failing_stage_leaves_no_record(
+    tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workspace(tmp_path / "exp")
+    run_stages(with_key(tmp_path, ""), work.root)
+
+    def fail(job: Job) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        replace_stage(patch, "student", fail)
+        with pytest.raises(RuntimeError, match="no memory"):
+            run_stages(with_key(tmp_path, "student.temperature=4"), work.root)
+    assert not work.record("student").exists()
+    assert "no memory" in work.log("student").read_text()
+    ran.clear()
+    run_stages(with_key(tmp_path, ""), work.root)
+    assert "student" in ran, "the old recipe's files were half overwritten"
+
+
+def test_records_logs_and_recipe_explain_the_run(
+    tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workspace(tmp_path / "exp")
+
+    def count(job: Job) -> None:
+        assert list(job.progress(range(5), "counting")) == [0, 1, 2, 3, 4]
+        logging.getLogger("asr_kd").info("a line for the log")
+
+    replace_stage(monkeypatch, "prepare", count)
+    run_stages(with_key(tmp_path, "seed=3"), work.root, 0, 0)
+    log = work.log("prepare").read_text()
+    assert "a line for the log" in log and "counting: 5 in" in log
+    record = read_json(work.record("prepare"))
+    assert record["keys"]["seed"] == 3
+    assert stage_seconds(work) == {"prepare": {key: record[key] for key in ("seconds", "cpu_seconds")}}
+    assert load_recipe(work.root / "recipe.yaml") == with_key(tmp_path, "seed=3")
+    assert read_json(work.root / "environment.json")["packages"]["torch"]
