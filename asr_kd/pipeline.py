@@ -174,7 +174,7 @@ def _run_stage(stage: Stage, number: int, job: Job) -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     run: Callable[[Job], None] = importlib.import_module(f"asr_kd.stages.{stage.name}").run
-    console.print(f"stage {number} {stage.name}: {stage.title} (log: {path})")
+    console.print(f"stage {number} {stage.name}: {stage.title} (log: {path})", soft_wrap=True)
     job.log.info("command: %s", " ".join(sys.argv))
     job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
     start, cpu = time.monotonic(), _cpu_seconds()

@@ -16,7 +16,7 @@ import torch
 
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.model import AcousticModel
-from asr_kd.nn.precision import product_type
+from asr_kd.nn.products import product_type
 from asr_kd.nn.schedule import make_optimizer
 from asr_kd.nn.seeds import generator
 from asr_kd.nn.training import HardTargets, Run, TrainingLoop
@@ -68,7 +68,13 @@ def main() -> None:
     model.initialise(generator((0, "initialisation")))
     run = Run(network, training, (0, "benchmark"), NUM_PDFS, "random")
     loop = TrainingLoop(
-        Path("benchmark"), run, model, make_optimizer(model, training), frames, HardTargets(frames.labels), lambda items, _: items
+        Path("benchmark"),
+        run,
+        model,
+        make_optimizer(model, training),
+        frames,
+        HardTargets(frames.labels),
+        lambda items, _: items,
     )
     draws = generator((0, "dropout"))
     times = []

@@ -104,9 +104,7 @@ def test_inputs_of_another_recipe_do_not_count(tmp_path: Path, ran: list[str]) -
         run_stages(with_key(tmp_path, "student.temperature=4"), tmp_path / "exp", 7)
 
 
-def test_a_failing_stage_leaves_no_record(
-    tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_stage_leaves_no_record(tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     work = Workspace(tmp_path / "exp")
     run_stages(with_key(tmp_path, ""), work.root)
 

@@ -42,9 +42,7 @@ class Checkout:
         environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
         environment |= {"PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.calls), **variables}
         command = [str(self.root / "run.sh"), *arguments]
-        return subprocess.run(
-            command, cwd=self.bin, env=environment, text=True, capture_output=True, check=False
-        )
+        return subprocess.run(command, cwd=self.bin, env=environment, text=True, capture_output=True, check=False)
 
     @property
     def called(self) -> list[str]:
@@ -89,9 +87,7 @@ def test_an_installation_that_failed_is_tried_again(checkout: Checkout) -> None:
     assert checkout.installed
 
 
-def test_an_active_environment_is_reused_only_if_it_has_the_package(
-    checkout: Checkout, tmp_path: Path
-) -> None:
+def test_an_active_environment_is_reused_only_if_it_has_the_package(checkout: Checkout, tmp_path: Path) -> None:
     active = tmp_path / "active"
     for name in ("python", "asr-kd"):
         checkout.stand_in(active / "bin" / name)
@@ -103,9 +99,7 @@ def test_an_active_environment_is_reused_only_if_it_has_the_package(
 
 
 def test_options_are_handed_on(checkout: Checkout) -> None:
-    options = "--stage 1 --stop-stage 3 --exp x --set a.b=c d --set e=f --device cpu --jobs 2".replace(
-        "c d", "c_d"
-    )
+    options = "--stage 1 --stop-stage 3 --exp x --set a.b=c --set d=e --device cpu --jobs 2"
     checkout.run("--recipe", "recipes/default.yaml", *options.split())
     assert checkout.called[-1] == f"asr-kd run --recipe {checkout.root}/recipes/default.yaml {options}"
 
@@ -132,9 +126,7 @@ def test_help_teaches_without_installing(checkout: Checkout) -> None:
         (["x"], "unknown option x"),
     ],
 )
-def test_a_bad_option_is_one_line_and_status_2(
-    checkout: Checkout, arguments: list[str], message: str
-) -> None:
+def test_a_bad_option_is_one_line_and_status_2(checkout: Checkout, arguments: list[str], message: str) -> None:
     result = checkout.run(*arguments)
     assert result.returncode == 2
     assert result.stderr == f"run.sh: {message}; see --help\n"

@@ -1,6 +1,7 @@
 """What lies between a mouth and a microphone: a room, other voices, noise. Signals are float64 (samples,)."""
 
 import numpy as np
+from scipy.fft import next_fast_len
 from scipy.signal import fftconvolve
 
 SILENCE_BELOW_PEAK = 0.03
@@ -8,7 +9,9 @@ FIRST_REFLECTION_SECONDS = 0.005
 PEAK = 0.7
 
 
-def impulse_response(generator: np.random.Generator, reverberation: float, direct_to_reverberant: float, rate: int) -> np.ndarray:
+def impulse_response(
+    generator: np.random.Generator, reverberation: float, direct_to_reverberant: float, rate: int
+) -> np.ndarray:
     """A synthetic room: the direct sound at sample 0, then Gaussian noise that decays by 60 dB in `reverberation` s.
 
     direct_to_reverberant: energy ratio in dB. Moorer 1979, "About this reverberation business". The direct sound has
@@ -29,9 +32,10 @@ def reverberate(signal: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 def coloured_noise(generator: np.random.Generator, samples: int, slope: float) -> np.ndarray:
     """Gaussian noise whose power falls as 1 / frequency^slope: 0 white, 1 pink, 2 brown."""
-    spectrum = np.fft.rfft(generator.standard_normal(samples))
+    length = next_fast_len(samples, real=True)
+    spectrum = np.fft.rfft(generator.standard_normal(length))
     bins = np.maximum(np.arange(len(spectrum)), 1)
-    return np.fft.irfft(spectrum * bins ** (-slope / 2), samples)
+    return np.fft.irfft(spectrum * bins ** (-slope / 2), length)[:samples]
 
 
 def babble(generator: np.random.Generator, voices: list[np.ndarray], samples: int) -> np.ndarray:

@@ -7,7 +7,7 @@ not on the number of processes.
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -28,16 +28,15 @@ from asr_kd.files import atomic_path
 from asr_kd.recipe import Corpus, Embedded
 
 # eSpeak's variants but for whispers, robots, echoes and the like; near twins are in the same split.
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "train": tuple(
-        """Alex Andy AnxiousAndy Annie Alicia Andrea Denis Diogo Henrique Hugo miguel michel anika Jacky Lee Marco Mario
-        Michael gustave marcelo Mike mike2 Nguyen Reed adam antonio benjamin boris croak david ed f1 f4 aunty grandma
-        grandpa victor ian iven iven2 iven3 iven4 john klatt klatt2 klatt3 klatt4 klatt5 klatt6 m1 m3 m4 m5 max norbert
-        pablo sandro shelby travis Tweaky""".split()
-    ),
-    "dev": tuple("f2 m2 m6 steph steph2 steph3 Gene Gene2".split()),
-    "test": tuple("f3 f5 linda belinda m7 m8 paul pedro quincy rob robert edward edward2".split()),
+_VARIANTS = {
+    "train": """Alex Andy AnxiousAndy Annie Alicia Andrea Denis Diogo Henrique Hugo miguel michel anika Jacky Lee
+        Marco Mario Michael gustave marcelo Mike mike2 Nguyen Reed adam antonio benjamin boris croak david
+        ed f1 f4 aunty grandma grandpa victor ian iven iven2 iven3 iven4 john klatt klatt2 klatt3 klatt4
+        klatt5 klatt6 m1 m3 m4 m5 max norbert pablo sandro shelby travis Tweaky""",
+    "dev": "f2 m2 m6 steph steph2 steph3 Gene Gene2",
+    "test": "f3 f5 linda belinda m7 m8 paul pedro quincy rob robert edward edward2",
 }
+VARIANTS = {split: tuple(names.split()) for split, names in _VARIANTS.items()}
 PITCHES, WORDS_PER_MINUTE = (30, 75), (140, 210)
 PAUSE_PROBABILITY = 0.5
 MARGIN_SECONDS = (0.15, 0.4)
@@ -77,11 +76,8 @@ def generate(
     tasks = plan(corpus.embedded, seed)
     record = partial(record_speaker, corpus=corpus, seed=seed, folder=folder)
     splits: dict[str, list[Utterance]] = {split: [] for split in VARIANTS}
-    # The fork server has the modules loaded but eSpeak not started.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        made = pool.map(record, tasks)
+    with ThreadPoolExecutor(jobs) as pool:
+        made = pool.map(partial(_in_fresh_process, record), tasks)
         for task, utterances in zip(tasks, progress(made, "speakers of the embedded corpus", len(tasks)), strict=True):
             splits[task.split] += utterances
     return splits
@@ -94,7 +90,10 @@ def lm_sentences(sizes: Embedded, seed: int) -> list[str]:
 
 
 def plan(sizes: Embedded, seed: int) -> list[Task]:
-    """One task a speaker; no sentence is said twice in the corpus. Raises UserError when a split has too few utterances."""
+    """One task a speaker; no sentence is said twice in the corpus.
+
+    Raises UserError when a split has fewer utterances than speakers.
+    """
     speakers = {
         "train": draw_speakers("train", sizes.train_speakers, seed),
         "dev": draw_speakers("dev", sizes.dev_speakers, seed),
@@ -106,7 +105,8 @@ def plan(sizes: Embedded, seed: int) -> list[Task]:
     for split, members in speakers.items():
         if counts[split] < len(members):
             raise UserError(
-                f"corpus.embedded.{split}_utterances: {counts[split]} for {len(members)} speakers; ask for one each at least"
+                f"corpus.embedded.{split}_utterances: {counts[split]} is less than one for each of "
+                f"{len(members)} speakers; raise it or lower corpus.embedded.{split}_speakers"
             )
         prompts = list(islice(drawn, counts[split]))
         for number, speaker in enumerate(members):
@@ -155,11 +155,19 @@ def record_speaker(task: Task, corpus: Corpus, seed: int, folder: Path) -> list[
     return utterances
 
 
+def _in_fresh_process(record: Callable[[Task], list[Utterance]], task: Task) -> list[Utterance]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as process:
+        return process.submit(record, task).result()
+
+
 def _place_in_room(
     speech: np.ndarray, voices: list[np.ndarray], corpus: Corpus, generator: np.random.Generator
 ) -> np.ndarray:
     sizes, rate = corpus.embedded, corpus.sample_rate
-    reverberation, direct = generator.uniform(*sizes.reverberation_s), generator.uniform(*DIRECT_TO_REVERBERANT_DB)
+    reverberation, direct = (
+        generator.uniform(*sizes.reverberation_s),
+        generator.uniform(*DIRECT_TO_REVERBERANT_DB),
+    )
     wet = acoustics.reverberate(speech, acoustics.impulse_response(generator, reverberation, direct, rate))
     noise = acoustics.coloured_noise(generator, len(wet), generator.uniform(*NOISE_SLOPE))
     share = generator.uniform() if voices else 0.0

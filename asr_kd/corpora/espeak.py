@@ -47,7 +47,7 @@ _CALLBACK = CFUNCTYPE(c_int, POINTER(c_short), c_int, POINTER(_Event))
 
 @dataclass(frozen=True)
 class Speech:
-    """samples: int16 (samples,) at `rate` Hz; words: first sample and end of each word of the text, None if not known."""
+    """samples: int16 (samples,) at `rate` Hz; words: first sample and end of each word, None if not known."""
 
     samples: np.ndarray
     rate: int
@@ -64,6 +64,7 @@ class Espeak:
         self.rate: int = self._library.espeak_Initialize(_SYNCHRONOUS_OUTPUT, 0, data, options)
         if self.rate <= 0:
             raise RuntimeError(f"eSpeak NG does not start with the data in {data.decode()}")
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # or else the clock seeds breath and roughness
         self._library.espeak_TextToPhonemes.restype = c_char_p
         self._chunks: list[np.ndarray] = []
         self._events: list[tuple[int, int, int, str]] = []
@@ -88,9 +89,7 @@ class Espeak:
         pointer = c_char_p(text.encode())
         found: list[str] = []
         while pointer.value is not None:
-            clause = self._library.espeak_TextToPhonemes(
-                ctypes.byref(pointer), _UTF8, _MNEMONICS_SEPARATED_BY_SPACE
-            )
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, _MNEMONICS_SEPARATED_BY_SPACE)
             found += clause.decode().replace("'", "").replace(",", "").replace("%", "").replace("=", "").split()
         return found
 

@@ -12,7 +12,10 @@ from asr_kd.recipe import Corpus
 
 
 def read_kaldi(corpus: Corpus) -> dict[str, list[Utterance]]:
-    """Utterances by split, from the data directories corpus.dir/PART. Raises UserError naming a file that is not well formed."""
+    """Utterances by split, from the data directories corpus.dir/PART.
+
+    Raises UserError naming a file that is missing or not well formed.
+    """
     folder = corpus_folder(corpus)
     return {
         "train": [utterance for part in corpus.train for utterance in read_data_directory(folder / part)],

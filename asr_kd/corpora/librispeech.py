@@ -44,7 +44,8 @@ def corpus_folder(corpus: Corpus) -> Path:
 def _read_part(folder: Path) -> list[Utterance]:
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder; download the corpus (--set corpus.download=true) or set ASR_KD_CORPORA or corpus.dir"
+            f"{folder}: no such folder; download the corpus (--set corpus.download=true), "
+            "or let corpus.dir or ASR_KD_CORPORA name the folder it is in"
         )
     transcripts = sorted(folder.rglob("*.trans.txt"))
     if not transcripts:
@@ -77,4 +78,6 @@ def _download(folder: Path, parts: tuple[str, ...]) -> None:
     try:
         download_librispeech(folder.parent, dataset_parts=missing)
     except Exception as error:
-        raise UserError(f"{folder}: downloading {', '.join(missing)} failed ({error}); try again or unpack it there") from None
+        raise UserError(
+            f"{folder}: downloading {', '.join(missing)} failed ({error}); try again or unpack it there"
+        ) from None

@@ -1,4 +1,4 @@
-"""The three splits of a corpus: checked utterance by utterance, speakers disjoint, and the text for the language model."""
+"""The three splits of a corpus, checked utterance by utterance, and the text for the language model."""
 
 import gzip
 import logging
@@ -9,7 +9,6 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import lhotse
 from lhotse import CutSet, MonoCut
 
 from asr_kd.corpora.kaldi import read_kaldi
@@ -65,7 +64,9 @@ def _refuse_if_too_bad(cuts: dict[str, list[MonoCut]], excluded: list[dict[str, 
     why = f"; most often: {reasons[0][0]} ({reasons[0][1]} times), for example {excluded[0]['id']}" if reasons else ""
     for split, kept in cuts.items():
         if not kept:
-            raise UserError(f"corpus.{split}: no usable utterance ({len(excluded)} of {total} left out{why})")
+            raise UserError(
+                f"corpus.{split}: no usable utterance ({len(excluded)} of {total} left out{why}); see the log"
+            )
     if len(excluded) > corpus.max_bad_fraction * total:
         raise UserError(
             f"corpus.max_bad_fraction: {len(excluded)} of {total} utterances cannot be used, more than "
@@ -73,14 +74,14 @@ def _refuse_if_too_bad(cuts: dict[str, list[MonoCut]], excluded: list[dict[str, 
         )
 
 
-def check_speakers_disjoint(cuts: dict[str, list[MonoCut]]) -> None:
+def check_speakers_disjoint(splits: dict[str, list[Utterance]]) -> None:
     """Raise UserError naming a speaker that two splits share."""
-    speakers = {split: {cut.supervisions[0].speaker for cut in kept} for split, kept in cuts.items()}
+    speakers = {split: {utterance.speaker for utterance in members} for split, members in splits.items()}
     for one, other in combinations(speakers, 2):
-        shared = sorted(speakers[one] & speakers[other])
+        shared = sorted(speakers[one] & speakers[other] - {""})
         if shared:
             raise UserError(
-                f"corpus: speaker {shared[0]} is in both {one} and {other} ({len(shared)} such speakers); "
+                f"corpus.{one}, corpus.{other}: both have speaker {shared[0]} ({len(shared)} such speakers); "
                 "choose parts whose speakers are disjoint"
             )
 
@@ -109,5 +110,5 @@ def read_sentences(path: Path) -> list[str]:
         raise UserError(f"corpus.lm_text: {path}: cannot be read as UTF-8 text, plain or .gz ({error})") from None
 
 
-def hours(cuts: Iterable[lhotse.MonoCut]) -> float:
+def hours(cuts: Iterable[MonoCut]) -> float:
     return sum(cut.duration for cut in cuts) / 3600

@@ -105,4 +105,4 @@ def _probe(audio: str) -> tuple[int, int] | str:
                 return f"audio cut off: {audio}"
             return file.samplerate, file.frames
     except (soundfile.SoundFileError, OSError) as error:
-        return f"audio unreadable ({str(error).splitlines()[0]}): {audio}"
+        return f"audio unreadable ({str(error).split(': ')[-1]}): {audio}"

@@ -20,7 +20,9 @@ def read_yesno(corpus: Corpus) -> dict[str, list[Utterance]]:
         _download(folder)
     paths = sorted(folder.glob("*.wav"))
     if not paths:
-        raise UserError(f"{folder}: no *.wav here; download OpenSLR SLR1, waves_yesno.tar.gz (--set corpus.download=true)")
+        raise UserError(
+            f"{folder}: no *.wav here; download OpenSLR SLR1, waves_yesno.tar.gz (--set corpus.download=true)"
+        )
     utterances = [_read(path) for path in paths]
     return {"train": utterances[::2], "dev": utterances[1::4], "test": utterances[3::4]}
 

@@ -11,9 +11,9 @@ def temper(log_post: Tensor, log_tail: Tensor | None, temperature: float) -> Ten
     """Soften stored posteriors: p_T ∝ p^(1/T), the states outside the top k as one bin.
 
     log_post: (frames, k) natural log of p; log_tail: (frames,) natural log of the sum of p^(1/T) over the states
-    left out, for this temperature (see `tail_at`), or None where no state was left out. Returns probabilities,
-    (frames, k + 1) with the tail in the last column, or (frames, k). Hinton et al. 2015, eq. 1. Raises
-    ValueError if temperature <= 0.
+    left out, for this temperature (see `tail_at`), or None where no state was left out. Returns probabilities
+    summing to 1, (frames, k + 1) with the tail in the last column, or (frames, k). Hinton et al. 2015, eq. 1.
+    Raises ValueError if temperature <= 0.
     """
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} is not above 0")
@@ -23,35 +23,34 @@ def temper(log_post: Tensor, log_tail: Tensor | None, temperature: float) -> Ten
     return logits.softmax(1)
 
 
-def tail_at(
-    log_tails: Tensor, temperatures: tuple[float, ...], temperature: float, states_left_out: int
-) -> Tensor:
+def tail_at(log_tails: Tensor, temperatures: tuple[float, ...], temperature: float, states_left_out: int) -> Tensor:
     """The log tail at any temperature: exact at the stored ones, between them linear in 1/T.
 
-    log_tails: (frames, len(temperatures)), one column a temperature. Above the highest stored temperature the other
-    end is 1/T = 0, where the sum of p^(1/T) is `states_left_out`. Returns (frames,) float32. Raises ValueError below
-    the lowest stored temperature.
+    log_tails: (frames, len(temperatures)), one column a temperature. Above the highest stored temperature the
+    other end is 1/T = 0, where the sum of p^(1/T) is `states_left_out`. Returns (frames,) float32. Raises
+    ValueError below the lowest stored temperature.
     """
     if temperature < min(temperatures):
         raise ValueError(f"temperature {temperature} is below the lowest stored one, {min(temperatures)}")
-    if temperature in temperatures:
-        return log_tails[:, temperatures.index(temperature)].float()
-    colder = max((t, column) for column, t in enumerate(temperatures) if t < temperature)
-    hotter = min(((t, column) for column, t in enumerate(temperatures) if t > temperature), default=None)
-    cold = log_tails[:, colder[1]].float()
-    if hotter is None:
-        share = (1 / colder[0] - 1 / temperature) * colder[0]
-        return cold + share * (math.log(states_left_out) - cold)
-    share = (1 / colder[0] - 1 / temperature) / (1 / colder[0] - 1 / hotter[0])
-    return cold + share * (log_tails[:, hotter[1]].float() - cold)
+    colder = max(stored for stored in temperatures if stored <= temperature)
+    cold = log_tails[:, temperatures.index(colder)].float()
+    if colder == temperature:
+        return cold
+    hotter = min((stored for stored in temperatures if stored > temperature), default=math.inf)
+    if hotter == math.inf:
+        hot = torch.full_like(cold, math.log(states_left_out))
+    else:
+        hot = log_tails[:, temperatures.index(hotter)].float()
+    share = (1 / colder - 1 / temperature) / (1 / colder - 1 / hotter)
+    return cold + share * (hot - cold)
 
 
 def soft_cross_entropy(logits: Tensor, states: Tensor | None, target: Tensor, temperature: float) -> Tensor:
     """CE(p_T, q_T) of softened student posteriors q_T, mean over the frames, scalar.
 
-    logits: (frames, num_pdfs) float32; states: (frames, k) int64 with target (frames, k + 1), the last column being
-    the bin of all other states; or None with a dense target (frames, num_pdfs). q_T is normalised over all states
-    and its bin is summed over those outside `states`.
+    logits: (frames, num_pdfs) float32; states: (frames, k) int64 with target (frames, k + 1), the last column
+    being the bin of all other states; or None with a dense target (frames, num_pdfs). q_T is normalised over all
+    states and its bin is summed over those outside `states`.
     """
     scaled = logits / temperature
     if states is None:
@@ -71,8 +70,8 @@ def distillation_loss(
 ) -> Tensor:
     """(1 - w) · T² · CE(p_T, q_T) + w · CE(labels, q_1), mean over the frames (Hinton et al. 2015, section 2).
 
-    labels: (frames,) int64, hard_weight: w in [0, 1]; the rest as in `soft_cross_entropy`. At w = 1 the soft targets,
-    at w = 0 the labels are not looked at.
+    labels: (frames,) int64; hard_weight: w in [0, 1]; the rest as in `soft_cross_entropy`. At w = 1 the soft
+    targets are not looked at, at w = 0 the labels.
     """
     if hard_weight == 1:
         return cross_entropy(logits, labels)

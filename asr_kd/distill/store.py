@@ -1,9 +1,9 @@
 """The soft-target store: what the teachers think of every training frame, at temperature 1.
 
-A folder of memory-mapped shards and an `index.json` written last; an index means that the store is whole. Shard NNN is
-`states-NNN.npy` (frames, k) uint16, the k most probable tied states, best first; `log_post-NNN.npy` (frames, k) float16,
-natural logs of their posteriors; `log_tail-NNN.npy` (frames, temperatures) float16, natural logs of the sum of p^(1/T) over
-the states left out. A dense store has `log_post` alone, over all states in their order.
+A folder of memory-mapped shards and an `index.json` written last; an index means that the store is whole. A shard is
+`states-NNN.npy`, (frames, k) uint16: the k most probable tied states, best first; `log_post-NNN.npy`, (frames, k)
+float16: natural logs of their posteriors; `log_tail-NNN.npy`, (frames, temperatures) float16: natural logs of the sum
+of p^(1/T) over the states left out. A dense store has `log_post` alone, over all states in their order.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from asr_kd.files import atomic_path, read_json, write_json
 from asr_kd.nn.frames import Frames
 
 INDEX = "index.json"
+SHARD_BYTES = 1 << 27
 FLOAT16_MIN = float(np.finfo(np.float16).min)
 
 
@@ -60,31 +61,43 @@ def condense(log_post: Tensor, top_k: int | None, temperatures: tuple[float, ...
 
 
 class StoreWriter:
-    """Writes a store shard by shard; nothing can be read from the folder until `finish`."""
+    """Writes the targets of a split batch by batch; nothing can be read from the folder until `finish`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bytes = 0
+        self._pending: list[dict[str, np.ndarray]] = []
+        self._pending_bytes = 0
         self._shards: list[int] = []
-        self._utterances: dict[str, tuple[int, int]] = {}
         (path / INDEX).unlink(missing_ok=True)
         for stale in path.glob("*.npy"):
             stale.unlink()
 
-    def write_shard(self, lengths: dict[str, int], soft: SoftFrames) -> None:
-        """Append utterances (id → frames), whose targets lie behind each other in `soft`."""
-        row, number = sum(self._shards), len(self._shards)
-        for utterance, frames in lengths.items():
-            self._utterances[utterance] = (row, frames)
-            row += frames
-        for name, array in soft.arrays().items():
+    def add(self, soft: SoftFrames) -> None:
+        """Append the targets of the next frames."""
+        arrays = soft.arrays()
+        self._pending.append(arrays)
+        self._pending_bytes += sum(array.nbytes for array in arrays.values())
+        if self._pending_bytes >= SHARD_BYTES:
+            self._write_shard()
+
+    def finish(self, frames: Frames, meta: dict[str, Any]) -> None:
+        """Complete the store; `frames` is the split whose targets were added, in its order."""
+        if self._pending:
+            self._write_shard()
+        starts, lengths = frames.starts[:-1].tolist(), frames.starts.diff().tolist()
+        utterances = dict(zip(frames.utterances, zip(starts, lengths, strict=True), strict=True))
+        write_json(self.path / INDEX, {"meta": meta, "shards": self._shards, "utterances": utterances})
+
+    def _write_shard(self) -> None:
+        number = len(self._shards)
+        for name in self._pending[0]:
+            array = np.concatenate([arrays[name] for arrays in self._pending])
             with atomic_path(self.path / f"{name}-{number:03d}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
-            self.bytes += array.nbytes
-        self._shards.append(sum(lengths.values()))
-
-    def finish(self, meta: dict[str, Any]) -> None:
-        write_json(self.path / INDEX, {"meta": meta, "shards": self._shards, "utterances": self._utterances})
+        self._shards.append(len(array))
+        self.bytes += self._pending_bytes
+        self._pending, self._pending_bytes = [], 0
 
 
 class TargetStore:
@@ -119,11 +132,12 @@ class TargetStore:
 
     def check(self, expected: dict[str, Any]) -> None:
         """Raises UserError naming the first entry of `expected` that the store's metadata contradicts."""
-        for key, value in expected.items():
-            if self.meta.get(key) != value:
+        found, wanted = _flat(self.meta), _flat(expected)
+        for key, value in wanted.items():
+            if found.get(key) != value:
                 raise UserError(
-                    f"{self.path / INDEX}: {key} of the soft targets is {_short(self.meta.get(key))}, this experiment's is "
-                    f"{_short(value)}; run --stage 5 (targets) again"
+                    f"{self.path / INDEX}: {key} of the soft targets is {found.get(key, 'absent')}, "
+                    f"this experiment's is {value}; run --stage 5 (targets) again"
                 )
 
     def rows_of(self, frames: Frames) -> Tensor:
@@ -143,9 +157,7 @@ class TargetStore:
     def gather(self, rows: np.ndarray) -> SoftFrames:
         """Targets of `rows` (batch,): log_post float32, states int64, log_tail float32."""
         numbers = np.searchsorted(self._bounds, rows, side="right") - 1
-        gathered = {
-            name: np.empty((len(rows), array.shape[1]), array.dtype) for name, array in self._shards[0].items()
-        }
+        gathered = {name: np.empty((len(rows), array.shape[1]), array.dtype) for name, array in self._shards[0].items()}
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
             for name, array in self._shards[number].items():
@@ -157,6 +169,13 @@ class TargetStore:
         return SoftFrames(log_post, states, torch.from_numpy(gathered["log_tail"]).float())
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _flat(meta: dict[str, Any]) -> dict[str, Any]:
+    """{"mean": m, "teachers": {"member-00": h}} to {"mean": m, "teachers": "member-00", "teachers.member-00": h}."""
+    flat: dict[str, Any] = {}
+    for key, value in meta.items():
+        if isinstance(value, dict):
+            flat[key] = " ".join(value)
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat

@@ -135,7 +135,7 @@ def _read(cut: MonoCut, sample_rate: int) -> np.ndarray | str:
 def _normalised(
     speaker: str, raw: dict[str, np.ndarray], recipe: Normalisation, moments: dict[str, Moments]
 ) -> dict[str, np.ndarray]:
-    """One speaker's frames as float16; records in `moments`, by speaker or utterance, what they were normalised with."""
+    """One speaker's frames as float16; adds to `moments`, by speaker or utterance, what they were normalised with."""
     if not raw:
         return {}
     if recipe.by == "speaker":

@@ -71,7 +71,8 @@ def check_bands(features: Features, sample_rate: int) -> None:
             raise UserError(f"features.{kind}.low_freq: {bank.low_freq:g} Hz must lie between 0 and {high:g} Hz")
     if features.mfcc.num_ceps > features.mfcc.num_bins:
         raise UserError(
-            f"features.mfcc.num_ceps: {features.mfcc.num_ceps} cepstra need as many filters; raise features.mfcc.num_bins"
+            f"features.mfcc.num_ceps: {features.mfcc.num_ceps} cepstra need as many filters; "
+            "raise features.mfcc.num_bins"
         )
 
 

@@ -1,4 +1,4 @@
-"""Context windows gathered from concatenated utterances, with the edge frame repeated where a window leaves its utterance."""
+"""Context windows of concatenated utterances; where a window leaves its utterance, the edge frame is repeated."""
 
 import torch
 from torch import Tensor

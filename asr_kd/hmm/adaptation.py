@@ -1,4 +1,4 @@
-"""fMLLR: one affine transform of the features per speaker, estimated from an alignment (Kaldi's gmm-est-fmllr-gpost)."""
+"""fMLLR: one affine transform of the features per speaker, from an alignment (Kaldi's gmm-est-fmllr-gpost)."""
 
 import numpy as np
 import torch

@@ -9,9 +9,12 @@ import numpy as np
 
 from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.speech import Speech
+from asr_kd.hmm.transitions import scale_transitions, self_loops
 from asr_kd.hmm.viterbi import align
 
 BATCH_STATES = 60_000
+# Kaldi aligns with acoustic scale 0.1, self-loop scale 0.1, transition scale 1; here the acoustic scale is 1
+SELF_LOOP_SCALE, TRANSITION_SCALE = 1.0, 10.0
 log = logging.getLogger("asr_kd")
 
 
@@ -37,6 +40,7 @@ def align_speech(gmm: Gmm, speech: Speech, boost_silence: float = 1.0, jobs: int
     words = np.full_like(codes, -1)
     scores = np.full(len(speech), np.nan)
     boost = np.where(gmm.tree.silence_pdfs(), math.log(boost_silence), 0.0).astype(np.float32)
+    transitions = scale_transitions(gmm.log_transitions, self_loops(gmm.tree), TRANSITION_SCALE, SELF_LOOP_SCALE)
 
     def align_batch(batch: list[int]) -> None:
         graphs, emissions, columns, pdfs = [speech.graphs[u] for u in batch], [], [], []
@@ -47,9 +51,7 @@ def align_speech(gmm: Gmm, speech: Speech, boost_silence: float = 1.0, jobs: int
             emissions.append(emission + emission.new_tensor(boost[unique]))
             columns.append(column)
             pdfs.append(pdf)
-        for u, graph, path in zip(
-            batch, graphs, align(graphs, emissions, columns, pdfs, gmm.log_transitions), strict=True
-        ):
+        for u, graph, path in zip(batch, graphs, align(graphs, emissions, columns, pdfs, transitions), strict=True):
             if path is not None and math.isfinite(path.score) and path.score > -1e20:
                 codes[speech.rows(u)] = graph.codes[path.states]
                 words[speech.rows(u)] = graph.words[path.states]

@@ -232,7 +232,7 @@ def split(gmm: Gmm, occupancies: np.ndarray, gaussians: int, rng: np.random.Gene
         while len(weight) < target:
             heavy = int(weight.argmax())
             weight[heavy] /= 2
-            offset = 0.01 * rng.standard_normal(mean.shape[1]).astype(np.float32) * np.sqrt(variance[heavy])
+            offset = 0.01 * rng.standard_normal(mean.shape[1:], dtype=np.float32) * np.sqrt(variance[heavy])
             weight, variance = np.append(weight, weight[heavy]), np.vstack([variance, variance[heavy]])
             mean = np.vstack([mean, mean[heavy] + offset])
             mean[heavy] -= offset
@@ -248,11 +248,11 @@ def split(gmm: Gmm, occupancies: np.ndarray, gaussians: int, rng: np.random.Gene
 
 def _split_targets(occupancies: np.ndarray, sizes: np.ndarray, gaussians: int, power: float) -> np.ndarray:
     """Gaussians of each pdf: one more, again and again, where occupancy^power per Gaussian is largest."""
-    share = np.power(np.maximum(occupancies, 1e-3), power)
+    share = np.asarray(np.maximum(occupancies, 1e-3) ** power)
     most = np.maximum(1, (occupancies / MIN_SPLIT_OCCUPANCY).astype(np.int64))
 
     def sizes_at(level: float) -> np.ndarray:
-        return np.minimum(most, np.ceil(share / level).astype(np.int64))
+        return np.minimum(most, np.asarray(np.ceil(share / level), dtype=np.int64))
 
     low, high = 1e-6, float(share.max())
     for _ in range(60):  # the level of share per Gaussian at which the total is reached

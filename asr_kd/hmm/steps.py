@@ -22,10 +22,9 @@ from asr_kd.hmm.training import (
     Trainer,
     frame_pdfs,
     initial_gmm,
-    segments_by_pdf,
     tree_statistics,
 )
-from asr_kd.hmm.transcript import flat_path
+from asr_kd.hmm.transcript import TranscriptCompiler, flat_path
 from asr_kd.hmm.transforms import MlltStats, lda
 from asr_kd.hmm.tree import Tree, build_tree, phonetic_questions
 from asr_kd.lang.phones import PhoneSet
@@ -75,10 +74,11 @@ def features_for(step: Step, mfcc: Speech, context: int) -> Speech:
     return mfcc.with_deltas() if step.projection is None else mfcc.projected(step.projection, context)
 
 
-def train_mono(mfcc: Speech, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int) -> Step:
+def train_mono(mfcc: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int) -> Step:
     """Monophone from a flat start on the shortest utterances (train_mono.sh)."""
     shortest = np.sort(np.argsort(mfcc.frames, kind="stable")[: hmm.mono_utterances])
     speech = mfcc.subset(shortest).with_deltas()
+    speech = replace(speech, graphs=[compiler.compile(graph.transcript, context=False) for graph in speech.graphs])
     rng = np.random.default_rng([seed, 1])
     alignment = flat_start(speech, rng)
     stats = tree_statistics(speech.features, alignment)
@@ -144,9 +144,8 @@ def train_sat(mfcc: Speech, lda_step: Step, phone_set: PhoneSet, hmm: Hmm, seed:
 
     def adapt(trainer: Trainer, iteration: int) -> None:
         if iteration in hmm.fmllr_iterations:
-            pdfs = frame_pdfs(trainer.gmm.tree, trainer.alignment)
             adapted = trainer.speech.features
-            transforms = estimate_fmllr(trainer.gmm, plain, pdfs, hmm.fmllr_min_frames, observed=adapted)
+            transforms = estimate_fmllr(trainer.gmm, plain, trainer.pdfs, hmm.fmllr_min_frames, observed=adapted)
             trainer.speech = plain.adapted(transforms)
 
     trainer.run(adapt)
@@ -155,7 +154,7 @@ def train_sat(mfcc: Speech, lda_step: Step, phone_set: PhoneSet, hmm: Hmm, seed:
 
 
 def align_adapted(sat: Step, mfcc: Speech, hmm: Hmm, jobs: int) -> tuple[Alignment, Speech]:
-    """Alignment with speaker transforms estimated on these very utterances, and the adapted features (align_fmllr.sh)."""
+    """Alignment with speaker transforms from these very utterances, and the adapted features (align_fmllr.sh)."""
     assert sat.independent is not None
     plain = features_for(sat, mfcc, hmm.lda_context)
     first = align_speech(sat.independent, plain, hmm.boost_silence, jobs)
@@ -201,17 +200,17 @@ def estimate_mllt(trainer: Trainer) -> Tensor:
     """The rotation (dim, dim) that makes the present Gaussians' diagonal covariances fit best."""
     gmm, features = trainer.gmm, trainer.speech.features
     stats = MlltStats(features.shape[1], features.device)
-    for pdf, rows in segments_by_pdf(frame_pdfs(gmm.tree, trainer.alignment)):
+    for pdf, rows in trainer.segments:
         frames = features[torch.from_numpy(rows).to(features.device)]
         stats.add(gmm, pdf, gmm.posteriors(augment(frames), pdf)[0], frames)
     return stats.estimate()
 
 
 def speaker_independent_twin(trainer: Trainer, plain: Tensor) -> Gmm:
-    """The same Gaussians estimated on unadapted features with the adapted model's posteriors (gmm-acc-stats-twofeats)."""
+    """The same Gaussians on unadapted features, by the adapted model's posteriors (gmm-acc-stats-twofeats)."""
     gmm, adapted = trainer.gmm, trainer.speech.features
     stats = GmmStats(torch.zeros((gmm.num_gaussians, 2 * plain.shape[1] + 1), dtype=torch.float64, device=plain.device))
-    for pdf, rows in segments_by_pdf(frame_pdfs(gmm.tree, trainer.alignment)):
+    for pdf, rows in trainer.segments:
         index = torch.from_numpy(rows).to(plain.device)
         posteriors, _ = gmm.posteriors(augment(adapted[index]), pdf)
         stats.moments[gmm.gaussians(pdf)] += posteriors.T @ augment(plain[index])

@@ -1,7 +1,7 @@
 """Viterbi training of one GMM: realign, estimate, grow; the loop that all four of Kaldi's training scripts share."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -35,44 +35,48 @@ class Trainer:
     power: float = 0.25
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._assign(self.alignment)
+
+    def _assign(self, alignment: Alignment) -> None:
+        """Take over an alignment: each frame's pdf, the frames of each pdf, the arcs taken."""
+        self.alignment = alignment
+        self.pdfs = frame_pdfs(self.gmm.tree, alignment)
+        self.segments = segments_by_pdf(self.pdfs)
+        self.occupancies = np.bincount(self.pdfs[self.pdfs >= 0], minlength=self.gmm.num_pdfs).astype(float)
+        arcs = count_arcs(self.gmm.tree, alignment.codes, self.speech.starts[1:] - 1)
+        transitions = estimate_transitions(self.gmm.tree, arcs, self.gmm.log_transitions)
+        self.gmm = replace(self.gmm, log_transitions=transitions)
+
     def run(self, before_iteration: Callable[["Trainer", int], None] | None = None) -> None:
         """All iterations of the step. `before_iteration` may change the features (MLLT, fMLLR)."""
-        start, grow = self.gmm.num_gaussians, max(1, int(self.step.iterations * 5 / 7))
+        start, grow = self.gmm.num_gaussians, max(1, self.step.iterations * 5 // 7)
         for iteration in range(1, self.step.iterations + 1):
             if before_iteration:
                 before_iteration(self, iteration)
             if iteration in self.step.realign:
-                self.alignment = align_speech(self.gmm, self.speech, self.boost_silence, self.jobs)
-            wanted = start + (self.step.gaussians - start) * min(iteration, grow) // grow
-            self.estimate(max(wanted, self.gmm.num_pdfs))
+                self._assign(align_speech(self.gmm, self.speech, self.boost_silence, self.jobs))
+            self.estimate(start + (self.step.gaussians - start) * min(iteration, grow) // grow)
 
     def estimate(self, gaussians: int) -> None:
         """One EM iteration over the present alignment, then growth to `gaussians`."""
-        pdfs = frame_pdfs(self.gmm.tree, self.alignment)
-        stats = accumulate_parallel(self.gmm, self.speech.features, pdfs, self.jobs)
-        arcs = sum(
-            (count_arcs(self.gmm.tree, codes) for codes in aligned_codes(self.speech, self.alignment)),
-            start=np.zeros(self.gmm.log_transitions.shape),
-        )
-        transitions = estimate_transitions(self.gmm.tree, arcs, self.gmm.log_transitions)
-        occupancies = np.bincount(pdfs[pdfs >= 0], minlength=self.gmm.num_pdfs).astype(float)
-        gmm = replace(maximise(self.gmm, stats), log_transitions=transitions)
+        stats = accumulate_parallel(self.gmm, self.speech.features, self.segments, self.jobs)
+        gmm = maximise(self.gmm, stats)
         if gaussians > gmm.num_gaussians:
-            gmm = split(gmm, occupancies, gaussians, self.rng, self.power)
+            gmm = split(gmm, self.occupancies, gaussians, self.rng, self.power)
         self.gmm = gmm
-        self.history.append(
-            {
-                "iteration": len(self.history) + 1,
-                "log_likelihood_per_frame": stats.log_likelihood / max(stats.frames, 1),
-                "gaussians": gmm.num_gaussians,
-                "silence_share": silence_share(self.gmm.tree, self.alignment),
-                "failed": len(self.alignment.failed),
-            }
-        )
+        row = {
+            "iteration": len(self.history) + 1,
+            "log_likelihood_per_frame": stats.log_likelihood / max(stats.frames, 1),
+            "gaussians": gmm.num_gaussians,
+            "silence_share": silence_share(gmm.tree, self.pdfs),
+            "failed": len(self.alignment.failed),
+        }
+        self.history.append(row)
         log.info(
-            "  iteration %(iteration)d: %(log_likelihood_per_frame).3f a frame, %(gaussians)d Gaussians, "
-            "silence %(silence_share).3f, %(failed)d failed",
-            self.history[-1],
+            "  iteration %(iteration)d: log-likelihood %(log_likelihood_per_frame).3f a frame, "
+            "%(gaussians)d Gaussians, silence %(silence_share).3f, %(failed)d failed",
+            row,
         )
 
 
@@ -84,14 +88,9 @@ def frame_pdfs(tree: Tree, alignment: Alignment) -> np.ndarray:
     return pdfs
 
 
-def silence_share(tree: Tree, alignment: Alignment) -> float:
-    pdfs = frame_pdfs(tree, alignment)
+def silence_share(tree: Tree, pdfs: np.ndarray) -> float:
+    """Share of silence among the frames that have a pdf."""
     return float(tree.silence_pdfs()[pdfs[pdfs >= 0]].mean())
-
-
-def aligned_codes(speech: Speech, alignment: Alignment) -> Iterator[np.ndarray]:
-    for u in np.flatnonzero(~np.isnan(alignment.scores)):
-        yield alignment.codes[speech.rows(int(u))]
 
 
 def segments_by_pdf(pdfs: np.ndarray) -> list[tuple[int, np.ndarray]]:
@@ -107,9 +106,8 @@ def segments_by_pdf(pdfs: np.ndarray) -> list[tuple[int, np.ndarray]]:
     ]
 
 
-def accumulate_parallel(gmm: Gmm, features: Tensor, pdfs: np.ndarray, jobs: int) -> GmmStats:
-    """E-step over all frames: features (N, dim), pdfs (N,), −1 to leave a frame out."""
-    segments = segments_by_pdf(pdfs)
+def accumulate_parallel(gmm: Gmm, features: Tensor, segments: list[tuple[int, np.ndarray]], jobs: int) -> GmmStats:
+    """E-step over all frames: features (N, dim); segments: frame numbers by pdf."""
     pieces = [segments[a : a + 64] for a in range(0, len(segments), 64)]
 
     def work(piece: list[tuple[int, np.ndarray]]) -> GmmStats:

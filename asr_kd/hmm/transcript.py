@@ -6,10 +6,11 @@ the monophone and every later tree.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from asr_kd.hmm.topology import MAX_STATES, SILENCE_ARCS, ContextCodes, is_silence
+from asr_kd.hmm.topology import MAX_STATES, PHONE_ARCS, SILENCE_ARCS, ContextCodes, is_silence
 from asr_kd.lang.phones import NOISE, SILENCE, PhoneSet
 
 
@@ -17,11 +18,13 @@ from asr_kd.lang.phones import NOISE, SILENCE, PhoneSet
 class TranscriptGraph:
     """States in order; a state's predecessors are itself, the state before it (`forward`), and the listed `joins`.
 
-    codes (S,): context codes. words (S,): number of the word in the transcript, −1 in optional silence. self_arc (S,): index of each state's self-loop among its arcs. forward (S,): whether the
-    state before is a predecessor, by arc 1. joins (J, 3): state, predecessor, arc out of the predecessor, sorted by
-    state. initial, final: states where a path may begin and end (by arc 1). shortest: fewest frames of any path.
+    transcript: the words. codes (S,): context codes. words (S,): number of the word in the transcript, −1 in optional
+    silence. self_arc (S,): index of each state's self-loop among its arcs. forward (S,): whether the state before is a
+    predecessor, by arc 1. joins (J, 3): state, predecessor, arc out of the predecessor, sorted by state. initial,
+    final: states where a path may begin and end (by arc 1). shortest: fewest frames of any path.
     """
 
+    transcript: tuple[str, ...]
     codes: np.ndarray
     words: np.ndarray
     self_arc: np.ndarray
@@ -69,10 +72,16 @@ class TranscriptCompiler:
         }
         self._silence = phone_set.ids[SILENCE]
         self._noise = [[phone_set.ids[NOISE]]]
-        self._context_free = {phone for phone in range(1, len(phone_set)) if is_silence(phone_set, phone)}
+        self._silences = {phone for phone in range(1, len(phone_set)) if is_silence(phone_set, phone)}
 
-    def compile(self, words: Sequence[str]) -> TranscriptGraph:
-        return self._expand(self._phone_lattice([self._marked.get(word, self._noise) for word in words]))
+    def compile(self, words: Sequence[str], context: bool = True) -> TranscriptGraph:
+        """The graph of one transcript. Without `context`, for the monophone, every phone has left and right 0."""
+        lattice = self._phone_lattice([self._marked.get(word, self._noise) for word in words])
+        expansion = _Expansion(lattice, self.codes, self._silences, context)
+        for node in range(len(lattice.phones)):
+            expansion.add_units(node)
+            expansion.join_units(node)
+        return expansion.graph(tuple(words))
 
     def _phone_lattice(self, slots: list[list[list[int]]]) -> _PhoneLattice:
         lattice, ends = _PhoneLattice(), list[int]()
@@ -89,75 +98,82 @@ class TranscriptCompiler:
             lattice.final[node] = True
         return lattice
 
-    def _expand(self, lattice: _PhoneLattice) -> TranscriptGraph:
-        """Split each phone instance by the phones that may stand on its two sides, then into HMM states."""
-        phones = lattice.phones
-        units: list[list[tuple[int, int, int]]] = []  # of a node: (left, right, first state)
-        codes: list[int] = []
-        words: list[int] = []
-        self_arc: list[int] = []
-        forward: list[bool] = []
-        joins: list[tuple[int, int, int]] = []
-        shortest: list[int] = []
-        for node, phone in enumerate(phones):
-            free = phone in self._context_free
-            lefts = {0} if free else {phones[other] for other in lattice.before[node]}
-            rights = {0} if free else {phones[other] for other in lattice.after[node]}
-            if not free and lattice.initial[node]:
-                lefts.add(0)
-            if not free and lattice.final[node]:
-                rights.add(0)
-            here: list[tuple[int, int, int]] = []
-            for left in sorted(lefts):
-                for right in sorted(rights):
-                    first = len(codes)
-                    here.append((left, right, first))
-                    base = self.codes.encode(left, phone, right)
-                    if free:
-                        codes.extend(range(base, base + MAX_STATES))
-                        self_arc.extend((0, 0, 1, 2, 0))
-                        forward.extend([False] * MAX_STATES)
-                        joins.extend((first + state, first + before, arc) for state, before, arc in _SILENCE_JOINS)
-                    else:
-                        codes.extend((base, base + 1, base + 2))
-                        self_arc.extend((0, 0, 0))
-                        forward.extend((False, True, True))
-                    words.extend([lattice.words[node]] * (len(codes) - first))
-            units.append(here)
-            for left, _, first in here:
-                for other in lattice.before[node]:
-                    if not free and phones[other] != left:
-                        continue
-                    last = MAX_STATES - 1 if phones[other] in self._context_free else 2
-                    joins.extend(
-                        (first, start + last, 1)
-                        for _, right, start in units[other]
-                        if right == phone or phones[other] in self._context_free
-                    )
-            states = 3  # a silence of five states can be passed in three: 0, one inner, 4
-            shortest.append(states + min((shortest[other] for other in lattice.before[node]), default=0))
-            if lattice.initial[node]:
-                shortest[node] = states
-        initial = [
-            first for node, here in enumerate(units) if lattice.initial[node] for left, _, first in here if left == 0
-        ]
+
+class _Expansion:
+    """Splits phone instances by the phones that may stand on their two sides (units), and units into HMM states."""
+
+    def __init__(self, lattice: _PhoneLattice, codes: ContextCodes, silences: set[int], context: bool) -> None:
+        self.lattice, self.encoder, self.silences, self.context = lattice, codes, silences, context
+        self.units: list[list[tuple[int, int, int]]] = []  # of a node: (left, right, first state)
+        self.codes: list[int] = []
+        self.words: list[int] = []
+        self.self_arc: list[int] = []
+        self.forward: list[bool] = []
+        self.joins: list[tuple[int, int, int]] = []
+        self.shortest: list[int] = []
+
+    def _free(self, phone: int) -> bool:
+        return not self.context or phone in self.silences
+
+    def _last(self, node: int) -> int:
+        """Offset of the node's last state in its units."""
+        return MAX_STATES - 1 if self.lattice.phones[node] in self.silences else len(PHONE_ARCS) - 1
+
+    def add_units(self, node: int) -> None:
+        lattice, phone = self.lattice, self.lattice.phones[node]
+        lefts, rights = [0], [0]
+        if not self._free(phone):
+            lefts = [lattice.phones[other] for other in lattice.before[node]] + [0] * lattice.initial[node]
+            rights = [lattice.phones[other] for other in lattice.after[node]] + [0] * lattice.final[node]
+        self.units.append([])
+        for left, right in product(sorted(set(lefts)), sorted(set(rights))):
+            first, base = len(self.codes), self.encoder.encode(left, phone, right)
+            self.units[node].append((left, right, first))
+            if phone in self.silences:
+                self.self_arc.extend((0, 0, 1, 2, 0))
+                self.forward.extend([False] * MAX_STATES)
+                self.joins.extend((first + state, first + before, arc) for state, before, arc in _SILENCE_JOINS)
+            else:
+                self.self_arc.extend((0, 0, 0))
+                self.forward.extend((False, True, True))
+            states = self._last(node) + 1
+            self.codes.extend(range(base, base + states))
+            self.words.extend([lattice.words[node]] * states)
+
+    def join_units(self, node: int) -> None:
+        """Let the node's units follow those of its predecessors whose context agrees."""
+        lattice, phone = self.lattice, self.lattice.phones[node]
+        for left, _, first in self.units[node]:
+            for other in lattice.before[node]:
+                before, last = lattice.phones[other], self._last(other)
+                if self._free(phone) or before == left:
+                    follows = self.units[other]
+                    any_right = self._free(before)
+                    self.joins.extend((first, start + last, 1) for _, r, start in follows if any_right or r == phone)
+        before_it = [0] if lattice.initial[node] else [self.shortest[other] for other in lattice.before[node]]
+        self.shortest.append(min(before_it) + 3)  # silence too can be passed in three frames: states 0, 1 and 4
+
+    def graph(self, transcript: tuple[str, ...]) -> TranscriptGraph:
+        nodes = range(len(self.lattice.phones))
+        initial = [first for n in nodes if self.lattice.initial[n] for left, _, first in self.units[n] if left == 0]
         final = [
-            first + (MAX_STATES - 1 if phones[node] in self._context_free else 2)
-            for node, here in enumerate(units)
-            if lattice.final[node]
-            for _, right, first in here
+            first + self._last(n)
+            for n in nodes
+            if self.lattice.final[n]
+            for _, right, first in self.units[n]
             if right == 0
         ]
-        table = np.array(joins, dtype=np.int64).reshape(-1, 3)
+        joins = np.array(self.joins, dtype=np.int64).reshape(-1, 3)
         return TranscriptGraph(
-            codes=np.array(codes, dtype=np.int64),
-            words=np.array(words, dtype=np.int64),
-            self_arc=np.array(self_arc, dtype=np.int64),
-            forward=np.array(forward, dtype=bool),
-            joins=table[np.argsort(table[:, 0], kind="stable")],
+            transcript,
+            codes=np.array(self.codes, dtype=np.int64),
+            words=np.array(self.words, dtype=np.int64),
+            self_arc=np.array(self.self_arc, dtype=np.int64),
+            forward=np.array(self.forward, dtype=bool),
+            joins=joins[np.argsort(joins[:, 0], kind="stable")],
             initial=np.array(initial, dtype=np.int64),
             final=np.array(final, dtype=np.int64),
-            shortest=min(shortest[node] for node in range(len(phones)) if lattice.final[node]),
+            shortest=min(self.shortest[n] for n in nodes if self.lattice.final[n]),
         )
 
 
@@ -170,7 +186,7 @@ _SILENCE_JOINS = tuple(
 
 
 def flat_path(graph: TranscriptGraph, frames: int, rng: np.random.Generator) -> np.ndarray | None:
-    """A uniform alignment for the flat start: (frames,) states along a random path, or None if there are too few frames.
+    """A uniform alignment for the flat start: (frames,) states along a random path, None if there are too few frames.
 
     Kaldi's align-equal-compiled: pronunciations and silences are drawn at random, frames are shared out equally.
     """

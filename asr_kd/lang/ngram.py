@@ -6,6 +6,7 @@ import io
 import math
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from kaldingram.prune import ArpaParser, prune
@@ -48,16 +49,20 @@ def _estimate(sentences: Iterable[Sequence[str]], vocabulary: frozenset[str], re
     return counts
 
 
-def _cut(counts: NgramCounts, cutoffs: tuple[int, ...]) -> None:
-    """Remove rare n-grams; what their probabilities held goes to back-off.
+def _cut(counts: NgramCounts, cutoffs: Sequence[int]) -> None:
+    """Remove rare n-grams once all are estimated; what their probabilities held goes to back-off.
 
-    Kaldingram cuts before it estimates, so that n-grams all of whose extensions were cut get a probability of zero and
-    the discount, which rests on the n-grams seen once, vanishes. Cutting the estimates is what SRILM does.
+    Kaldingram's own cut-offs come before the estimation and ruin it: no n-gram seen once is left to tell the discount
+    by, and an n-gram all of whose extensions were cut gets a probability of zero. A minimum holds for the higher orders
+    too, so that every n-gram keeps its history and its back-off.
     """
-    counts.apply_count_cutoffs([0, *cutoffs, 0, 0, 0, 0][: counts.ngram_order])
-    for histories in counts.counts:
-        for history in histories.values():
-            history.word_to_f = {word: history.word_to_f[word] for word in history.word_to_count}
+    minima = accumulate([*cutoffs, 0, 0, 0, 0][: counts.ngram_order - 1], max)
+    for of_order, minimum in zip(counts.counts[1:], minima, strict=True):
+        for history, row in list(of_order.items()):
+            row.word_to_f = {word: f for word, f in row.word_to_f.items() if row.word_to_count[word] >= minimum}
+            row.word_to_count = {word: row.word_to_count[word] for word in row.word_to_f}
+            if not row.word_to_f:
+                del of_order[history]
 
 
 def _prune(path: Path, threshold: float) -> None:
@@ -80,7 +85,7 @@ def _without_begin(unigram: Arpa) -> Arpa:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without kaldingram's progress bars, and without garbage collection, which walks its millions of counts in vain."""
+    """Without kaldingram's progress bars, and without garbage collection, which walks millions of counts in vain."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -28,11 +28,7 @@ def save_checkpoint(
     tensors = {
         **{f"model/{name}": tensor for name, tensor in model.state_dict().items()},
         **{f"best/{name}": tensor for name, tensor in best.items()},
-        **{
-            f"optimizer/{number}/{name}": tensor
-            for number, state in moments.items()
-            for name, tensor in state.items()
-        },
+        **{f"optimizer/{number}/{name}": tensor for number, state in moments.items() for name, tensor in state.items()},
     }
     # Clones: safetensors refuses tensors that share memory, as model and best do after the best epoch.
     contents = save(
@@ -69,7 +65,5 @@ def restore_checkpoint(
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name.removeprefix(f"{prefix}/"): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}/")
+        name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")
     }

@@ -45,9 +45,7 @@ class Frames:
                 alignment.path, len(left_out), len(features), " ".join(left_out),
             )  # fmt: skip
         if not kept:
-            raise UserError(
-                f"{alignment.path}: aligns no utterance of {features.path}; rerun --stage 3 (align)"
-            )
+            raise UserError(f"{alignment.path}: aligns no utterance of {features.path}; rerun --stage 3 (align)")
         starts = np.cumsum([0, *(features.frames(name) for name in kept)])
         rows = np.empty((starts[-1], features.dim), np.float16)
         labels = np.empty(starts[-1], np.int64)

@@ -36,9 +36,7 @@ class AcousticModel(nn.Module):
         self.window = network.left + 1 + network.right
         sizes = [self.window * dim, *[network.width] * network.layers, num_pdfs]
         # Not nn.Linear, which would draw its weights from torch's global generator.
-        self.weights = nn.ParameterList(
-            torch.empty(above, below) for below, above in itertools.pairwise(sizes)
-        )
+        self.weights = nn.ParameterList(torch.empty(above, below) for below, above in itertools.pairwise(sizes))
         self.biases = nn.ParameterList(torch.zeros(above) for above in sizes[1:])
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))

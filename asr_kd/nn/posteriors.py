@@ -11,6 +11,7 @@ from torch import Tensor
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore
 from asr_kd.nn.frames import Frames
+from asr_kd.nn.inputs import input_path
 from asr_kd.nn.model import AcousticModel, load_model
 from asr_kd.recipe import Network
 from asr_kd.workspace import Workspace
@@ -59,9 +60,7 @@ class Ensemble:
         return mean_log_posteriors(self.logits(windows), self.mean)
 
 
-def load_ensemble(
-    work: Workspace, names: Sequence[str], mean: Mean = "arithmetic", device: str = "cpu"
-) -> Ensemble:
+def load_ensemble(work: Workspace, names: Sequence[str], mean: Mean = "arithmetic", device: str = "cpu") -> Ensemble:
     """The networks `models/NAME`; UserError when they differ in input, tied states or standardisation."""
     models = [load_model(work.model(name), device) for name in names]
     for name, model in zip(names, models, strict=True):
@@ -83,13 +82,6 @@ def _interface(model: AcousticModel) -> tuple[tuple[str, int, int], int, int]:
     return (network.input, network.left, network.right), model.dim, model.num_pdfs
 
 
-def input_store(work: Workspace, network: Network, split: str) -> FrameStore:
-    """The features that `network.input` names: filterbanks or the align stage's speaker-adapted features."""
-    return FrameStore(
-        work.features("fbank", split) if network.input == "fbank" else work.hmm / "fmllr" / split
-    )
-
-
 class Scorer:
     """Log posteriors of a system, an utterance at a time; an utterance needs features but no alignment.
 
@@ -106,7 +98,7 @@ class Scorer:
     def log_posteriors(self, split: str, utterance: str) -> np.ndarray:
         """(T, num_pdfs) float32 natural logs; KeyError for an utterance without features."""
         if split not in self._stores:
-            self._stores[split] = input_store(self._work, self.ensemble.network, split)
+            self._stores[split] = FrameStore(input_path(self._work, self.ensemble.network, split))
         rows = torch.from_numpy(np.array(self._stores[split][utterance], np.float16)).to(self._device)
         frames = Frames.of_utterance(utterance, rows).standardised(self.ensemble.models[0])
         with torch.inference_mode():
@@ -114,8 +106,6 @@ class Scorer:
             return self.ensemble.log_posteriors(windows).cpu().numpy()
 
 
-def load_scorer(
-    work: Workspace, names: Sequence[str], mean: Mean = "arithmetic", device: str = "cpu"
-) -> Scorer:
+def load_scorer(work: Workspace, names: Sequence[str], mean: Mean = "arithmetic", device: str = "cpu") -> Scorer:
     """The system of the networks `models/NAME`; several names are an ensemble."""
     return Scorer(work, load_ensemble(work, names, mean, device), device)

@@ -19,7 +19,7 @@ from asr_kd.files import read_json, write_json
 from asr_kd.nn.checkpoint import CHECKPOINT, History, restore_checkpoint, save_checkpoint
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.model import DESCRIPTION, AcousticModel
-from asr_kd.nn.precision import product_type
+from asr_kd.nn.products import product_type
 from asr_kd.nn.schedule import make_optimizer, newbob_rate, onecycle_rate
 from asr_kd.nn.seeds import Seed, generator
 from asr_kd.recipe import Network, Training

@@ -29,9 +29,7 @@ def align_hypotheses(reference: list[str], first: list[str], second: list[str]) 
     return columns
 
 
-def format_columns(
-    columns: list[tuple[str, str, str]], labels: tuple[str, str, str], width: int = 100
-) -> str:
+def format_columns(columns: list[tuple[str, str, str]], labels: tuple[str, str, str], width: int = 100) -> str:
     """Rows of padded words beside `labels`, folded at `width` characters; wrong words in capitals."""
     margin = max(map(len, labels)) + 2
     folded: list[list[tuple[str, ...]]] = [[]]
@@ -45,9 +43,7 @@ def format_columns(
         folded[-1].append(tuple(cell.ljust(size) for cell in cells))
         used += size + 1
     blocks = [zip(labels, zip(*block, strict=True), strict=True) for block in folded if block]
-    return "\n\n".join(
-        "\n".join(f"{name:{margin}}{' '.join(row)}".rstrip() for name, row in rows) for rows in blocks
-    )
+    return "\n\n".join("\n".join(f"{name:{margin}}{' '.join(row)}".rstrip() for name, row in rows) for rows in blocks)
 
 
 def _slots(reference: list[str], hypothesis: list[str]) -> list[list[str]]:

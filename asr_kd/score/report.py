@@ -73,9 +73,7 @@ def _gains(results: Results) -> str:
         ("WER, baseline = member 0", share(dev["wer"]), share(test["wer"])),
     ]
     undefined = any("not defined" in row for row in rows)
-    note = (
-        "\nNot defined: the ensemble is no better than that baseline, or one of the three was not decoded.\n"
-    )
+    note = "\nNot defined: the ensemble is no better than that baseline, or one of the three was not decoded.\n"
     return (
         "## Gain retained\n\nThe student's gain over the baseline as a share of the ensemble's.\n\n"
         + markdown_table(("figure", "dev", "test"), rows)
@@ -101,8 +99,7 @@ def _stages(results: Results) -> str:
     stages = results["stages"]
     total = {key: sum(row[key] for row in stages.values()) for key in ("seconds", "cpu_seconds")}
     rows = [
-        (name, f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}")
-        for name, row in (*stages.items(), ("sum", total))
+        (name, f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}") for name, row in (*stages.items(), ("sum", total))
     ]
     return "## Seconds\n\n" + markdown_table(("stage", "wall", "CPU"), rows)
 
@@ -117,9 +114,7 @@ def _worst(number: int, transcripts: Transcripts) -> str:
     for key, errors in worst_utterances(references, tests[shown], number):
         columns = align_hypotheses(references[key], tests[beside][key], tests[shown][key])
         listing = indent(format_columns(columns, ("reference", beside, shown)), "    ")
-        entries.append(
-            f"**{escape_markdown(key)}**, {len(references[key])} words, errors: {errors}\n\n{listing}\n"
-        )
+        entries.append(f"**{escape_markdown(key)}**, {len(references[key])} words, errors: {errors}\n\n{listing}\n")
     return (
         f"## Worst test utterances of the {shown}\n\n"
         f"Wrong words in capitals, `{GAP}` where a word is missing.\n\n" + "\n".join(entries)

@@ -65,12 +65,8 @@ def implausible(results: Results) -> list[str]:
                 found.append(f"{name}: WER on {split} is 0; are its words or speakers in the training data?")
             accuracy = system["frame_accuracy"][split]
             if accuracy is not None and not chance < accuracy < 0.99:
-                found.append(
-                    f"{name}: frame accuracy {accuracy:.1%} on {split}, where chance is {chance:.2%}"
-                )
-    student, ensemble = (
-        _frame_accuracy(results["systems"], name, "test") for name in ("student", "ensemble")
-    )
+                found.append(f"{name}: frame accuracy {accuracy:.1%} on {split}, where chance is {chance:.2%}")
+    student, ensemble = (_frame_accuracy(results["systems"], name, "test") for name in ("student", "ensemble"))
     if student is not None and ensemble is not None and student > ensemble + 0.02:
         found.append(f"student: frame accuracy {student:.1%} on test, far above its teachers' {ensemble:.1%}")
     return found
@@ -110,9 +106,7 @@ def _gains_retained(systems: dict[str, Any], split: str) -> dict[str, float | No
 
 def _gain_over_members_mean(systems: dict[str, Any], mean: dict[str, float]) -> dict[str, float | None]:
     """Frame accuracy only: of the members, member 0 alone is decoded."""
-    return {
-        s: gain_retained(mean[s], *(_frame_accuracy(systems, name, s) for name in GAIN[1:])) for s in SCORED
-    }
+    return {s: gain_retained(mean[s], *(_frame_accuracy(systems, name, s) for name in GAIN[1:])) for s in SCORED}
 
 
 def _significance(recipe: Recipe, transcripts: Transcripts) -> dict[str, dict[str, float]]:

@@ -45,9 +45,11 @@ def table_rows(results: Results) -> list[Row]:
 
 
 def terminal_table(results: Results) -> Table:
-    """The same table without its last column, which 80 characters have no room for."""
+    """The same table without its last column, which 80 characters have no room for, and the gains retained."""
     title = f"{results['recipe']} ({results['num_pdfs']} tied states), per cent"
-    table = Table(title=title, box=None, padding=(0, 1), pad_edge=False)
+    gain = results["gain_retained"]
+    caption = f"gain retained: frame accuracy {percent(gain['frame_accuracy'])}, WER {percent(gain['wer'])}"
+    table = Table(title=title, caption=caption, box=None, padding=(0, 1), pad_edge=False)
     for number, name in enumerate(HEADER[:-1]):
         table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=True)
     for row in table_rows(results):

@@ -31,13 +31,9 @@ class Transcripts:
 
 def read_transcripts(work: Workspace, systems: tuple[str, ...]) -> Transcripts:
     """References from the manifests, hypotheses from decode/SYSTEM/{dev,test}.txt."""
-    references = {
-        split: {cut.id: words_of(cut) for cut in load_cuts(work.manifest(split))} for split in SCORED
-    }
+    references = {split: {cut.id: words_of(cut) for cut in load_cuts(work.manifest(split))} for split in SCORED}
     hypotheses = {
-        name: {
-            split: read_hypotheses(work.decode(name) / f"{split}.txt", references[split]) for split in SCORED
-        }
+        name: {split: read_hypotheses(work.decode(name) / f"{split}.txt", references[split]) for split in SCORED}
         for name in systems
     }
     return Transcripts(references, hypotheses)
@@ -87,17 +83,12 @@ def word_errors(references: Words, hypotheses: Words, samples: int, seed: int) -
 def p_better(references: Words, baseline: Words, system: Words, samples: int, seed: int) -> float:
     """Share of paired bootstrap samples in which `system` errs less than `baseline` (Bisani & Ney 2004)."""
     sequences = _paired(references, baseline, system)
-    return float(
-        kaldialign.bootstrap_wer_ci(*sequences, replications=samples, seed=seed)["p_s2_improv_over_s1"]
-    )
+    return float(kaldialign.bootstrap_wer_ci(*sequences, replications=samples, seed=seed)["p_s2_improv_over_s1"])
 
 
 def utterance_errors(references: Words, hypotheses: Words) -> dict[str, int]:
     """Insertions, deletions and substitutions of each utterance, summed."""
-    return {
-        key: int(kaldialign.edit_distance(words, hypotheses[key])["total"])
-        for key, words in references.items()
-    }
+    return {key: int(kaldialign.edit_distance(words, hypotheses[key])["total"]) for key, words in references.items()}
 
 
 def _paired(references: Words, *systems: Words) -> tuple[list[list[str]], ...]:

@@ -27,17 +27,16 @@ def run(job: Job) -> None:
     torch.set_num_threads(1)  # batches of utterances run in threads of their own
     try:
         speech = load_split(job, "train", compiler)
-        sat = train(job, speech, phone_set)
+        sat = train(job, speech, compiler, phone_set)
         failed = {}
         for split in job.progress(SPLITS, "final alignment"):
             if split != "train":
                 speech = load_split(job, split, compiler)
             alignment, _ = steps.align_adapted(sat, speech, job.recipe.hmm, job.jobs)
             failed[split] = [speech.utterances[u] for u in alignment.failed]
-            job.log.info(
-                "%s: %d utterances aligned, %d too short for their transcript, silence %.3f of the frames",
-                split, len(speech) - len(failed[split]), len(failed[split]), silence_share(sat.gmm.tree, alignment),
-            )  # fmt: skip
+            silence = silence_share(sat.gmm.tree, frame_pdfs(sat.gmm.tree, alignment))
+            short = len(failed[split])
+            job.log.info("%s: %d aligned, %d too short, silence %.3f", split, len(speech) - short, short, silence)
             write_alignment(job, split, sat, speech, alignment)
         write_json(job.work.hmm / "failed.json", failed)
     finally:
@@ -51,12 +50,12 @@ def load_split(job: Job, split: str, compiler: TranscriptCompiler) -> Speech:
     return load_speech(FrameStore(job.work.features("mfcc", split)), speakers, graphs, job.device)
 
 
-def train(job: Job, speech: Speech, phone_set: PhoneSet) -> steps.Step:
+def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet) -> steps.Step:
     """mono → tri → lda → sat, each saved as it is finished; returns the last."""
     hmm, seed, jobs = job.recipe.hmm, job.recipe.seed, job.jobs
     made: list[steps.Step] = []
     recipe: list[tuple[str, Callable[[], steps.Step]]] = [
-        ("mono", lambda: steps.train_mono(speech, phone_set, hmm, seed, jobs)),
+        ("mono", lambda: steps.train_mono(speech, compiler, phone_set, hmm, seed, jobs)),
         ("tri", lambda: steps.train_tri(speech, made[-1], phone_set, hmm, seed, jobs)),
         ("lda", lambda: steps.train_lda(speech, made[-1], phone_set, hmm, seed, jobs)),
         ("sat", lambda: steps.train_sat(speech, made[-1], phone_set, hmm, seed, jobs)),

@@ -21,9 +21,10 @@ def run(job: Job) -> None:
     sentences = read_sentences(Path(corpus.lm_text)) if corpus.lm_text else []
     if corpus.kind == "embedded" and not sentences:
         sentences = embedded.lm_sentences(corpus.embedded, job.recipe.seed)
-    cuts, excluded = check_utterances(_utterances(job), corpus, job.jobs, job.progress)
+    splits = _utterances(job)
     if corpus.kind != "yesno":
-        check_speakers_disjoint(cuts)
+        check_speakers_disjoint(splits)
+    cuts, excluded = check_utterances(splits, corpus, job.jobs, job.progress)
     sentences = sentences or [cut.supervisions[0].text or "" for cut in cuts["train"]]
     for split, kept in cuts.items():
         write_cuts(job.work.manifest(split), kept)

@@ -19,5 +19,5 @@ def run(job: Job) -> None:
     console.print(terminal_table(results))
     for warning in results["warnings"]:
         job.log.warning("%s", warning)
-        console.print(f"implausible: {warning}", style="yellow", markup=False)
-    console.print(f"report: {work.report}")
+        console.print(f"implausible: {warning}", style="yellow", markup=False, soft_wrap=True)
+    console.print(f"report: {work.report}", soft_wrap=True)

@@ -37,9 +37,7 @@ def _cuts(split: str) -> CutSet:
     cuts = []
     for key, text in REFERENCES.items():
         name = f"{split}-{key}"
-        speech = SupervisionSegment(
-            name, name, start=0, duration=9.0, text=text, speaker=f"{split}-{key[:5]}"
-        )
+        speech = SupervisionSegment(name, name, start=0, duration=9.0, text=text, speaker=f"{split}-{key[:5]}")
         cuts.append(MonoCut(name, start=0, duration=9.0, channel=0, supervisions=[speech]))
     return CutSet.from_cuts(cuts)
 
@@ -69,9 +67,7 @@ def scored_job(tmp_path: Path) -> Job:
         "members": [],
     }
     write_json(work.root / "models" / "ensemble.json", accuracies)
-    epochs = [
-        {"epoch": e, "dev_loss": 3 - 0.1 * e, "dev_frame_accuracy": 0.4 + 0.01 * e} for e in range(1, 4)
-    ]
+    epochs = [{"epoch": e, "dev_loss": 3 - 0.1 * e, "dev_frame_accuracy": 0.4 + 0.01 * e} for e in range(1, 4)]
     for folder in (work.member(0), work.member(1), work.model("student")):
         write_json(folder / "history.json", epochs)
     targets = {"frames": 123456, "top_k": 20, "bytes_per_frame": 88.0, "mean_tail_mass": 0.0123}

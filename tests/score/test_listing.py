@@ -16,9 +16,7 @@ def test_every_row_reads_as_its_sentence(reference: list[str], first: list[str],
 
 
 def test_insertions_share_a_column_and_errors_are_capitals() -> None:
-    columns = align_hypotheses(
-        ["call", "anna", "now"], ["call", "a", "hannah", "now"], ["well", "call", "anna"]
-    )
+    columns = align_hypotheses(["call", "anna", "now"], ["call", "a", "hannah", "now"], ["well", "call", "anna"])
     assert format_columns(columns, ("ref", "one", "two")).splitlines() == [
         "ref  ***  call anna ***    now",
         "one  ***  call A    HANNAH now",

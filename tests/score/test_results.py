@@ -2,15 +2,18 @@
 
 import json
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from asr_kd.errors import UserError
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Recipe
 from asr_kd.score.report import escape_markdown
 from asr_kd.score.results import gain_retained, implausible
+from asr_kd.score.table import terminal_table
 from asr_kd.stages import score
 
 WER_ERRORS = {"gmm-sat": 6, "baseline": 4, "ensemble": 2, "student": 3}
@@ -72,14 +75,10 @@ def test_impossible_figures_are_pointed_out(results: dict[str, Any]) -> None:
     assert any("ensemble: WER on test is 0" in text for text in found)
 
 
-def test_report_shows_table_gains_plots_and_worst_utterances(
-    scored_job: Job, results: dict[str, Any]
-) -> None:
+def test_report_shows_table_gains_plots_and_worst_utterances(scored_job: Job, results: dict[str, Any]) -> None:
     report = scored_job.work.report.read_text()
     wer = r"28\.6 \[\d+\.\d, \d+\.\d\]"
-    assert re.search(
-        rf"\| baseline \| 1\.50 M \| 50\.0 \| 52\.0 \| 28\.6 \| {wer} \| 0\.25 \| – \| 1/1/2 \|", report
-    )
+    assert re.search(rf"\| baseline \| 1\.50 M \| 50\.0 \| 52\.0 \| 28\.6 \| {wer} \| 0\.25 \| – \| 1/1/2 \|", report)
     assert re.search(r"\| gmm-sat \| 1\.50 M \| – \| – \|", report)
     assert "| ensemble × 2 |" in report
     assert "| frame accuracy, baseline = the members' mean | 66.7 % | 80.0 % |" in report
@@ -91,6 +90,17 @@ def test_report_shows_table_gains_plots_and_worst_utterances(
     assert "play some music" not in report
     for figure in re.findall(r"\]\((plots/\w+\.png)\)", report):
         assert (scored_job.work.root / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_terminals_table_fits_80_characters(results: dict[str, Any]) -> None:
+    results["systems"]["ensemble"]["members"] = 10
+    results["systems"]["baseline"]["parameters"] = 45_000_000
+    console = Console(width=80, file=StringIO(), force_terminal=False)
+    console.print(terminal_table(results))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in printed and "ensemble × 10" in printed
+    assert re.search(r"baseline\s+45\.00 M\s+50\.0\s+52\.0\s+28\.6\s+28\.6 \[", printed)
+    assert "gain retained: frame accuracy 75.0, WER 50.0" in printed
 
 
 def test_scoring_twice_gives_the_same_bytes(scored_job: Job, results: dict[str, Any]) -> None:

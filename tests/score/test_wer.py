@@ -71,9 +71,7 @@ def test_interval_and_p_better_agree_with_a_bootstrap_of_our_own() -> None:
     assert p == pytest.approx(np.mean(rates["better"] < rates["worse"]), abs=0.03)
 
 
-def test_missing_hypotheses_are_deletions_and_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_hypotheses_are_deletions_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "test.txt"
     path.write_text("u a b\n\nv\n")
     references = {"u": ["a", "b"], "v": ["c"], "w": ["d", "d"]}

@@ -1,7 +1,9 @@
-"""Which number type the matrix products run in."""
+"""How the matrix products run: in which number type, and in how many threads."""
 
 import functools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -16,6 +18,17 @@ def product_type(precision: Precision, device: str) -> torch.dtype:
         faster = _seconds(torch.float32, device) > FASTER * _seconds(torch.bfloat16, device)
         return torch.bfloat16 if faster else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run with `count` threads a product, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache

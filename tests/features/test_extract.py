@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+
+from asr_kd.errors import UserError
+from asr_kd.features import extract
+from asr_kd.features.filterbank import fbank, mfcc
+from asr_kd.features.store import FrameStore
+from asr_kd.pipeline import Job
+from asr_kd.recipe import Features, Filterbank, Mfcc, Normalisation, Recipe
+from asr_kd.stages import features as stage
+from asr_kd.workspace import SPLITS, Workspace
+
+RATE = 16000
+SPEAKERS = {"ann": 3, "bob": 1, "cid": 4}
+
+
+def make_cut(folder: Path, utterance: str, speaker: str, waveform: np.ndarray) -> MonoCut:
+    path = folder / f"{utterance}.wav"
+    soundfile.write(path, waveform, RATE, subtype="FLOAT")
+    cut = Recording.from_file(path).to_cut()
+    cut.id = utterance
+    cut.supervisions = [SupervisionSegment(utterance, utterance, 0.0, cut.duration, text="a", speaker=speaker)]
+    return cut
+
+
+@pytest.fixture
+def waveforms() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        f"{speaker}-{number}": (0.1 * rng.standard_normal(rng.integers(3000, 20000))).astype(np.float32)
+        for speaker, count in SPEAKERS.items()
+        for number in range(count)
+    }
+
+
+@pytest.fixture
+def cuts(tmp_path: Path, waveforms: dict[str, np.ndarray]) -> list[MonoCut]:
+    return [make_cut(tmp_path, name, name[:3], waveform) for name, waveform in reversed(waveforms.items())]
+
+
+def run_stage(root: Path, cuts: list[MonoCut], recipe: Features, jobs: int = 1) -> Workspace:
+    work = Workspace(root)
+    work.manifest("train").parent.mkdir(parents=True)
+    for split in SPLITS:
+        CutSet.from_cuts(cuts).to_file(work.manifest(split))
+    stage.run(Job(Recipe(features=recipe), work, jobs=jobs))
+    return work
+
+
+def standardised(arrays: list[np.ndarray]) -> np.ndarray:
+    rows = np.concatenate(arrays)
+    return (rows - rows.mean(axis=0)) / rows.std(axis=0)
+
+
+def test_a_group_is_whole_speakers_up_to_its_bound(cuts: list[MonoCut], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "SHARD_SECONDS", 3.0)
+    groups = extract.group_speakers(cuts)
+    assert [cut.id for group in groups for cut in group] == sorted(cut.id for cut in cuts)
+    speakers = [{cut.supervisions[0].speaker for cut in group} for group in groups]
+    assert sum(map(len, speakers)) == len(SPEAKERS)
+    assert len(groups) > 1
+    for group, names in zip(groups, speakers, strict=True):
+        assert len(names) == 1 or sum(cut.duration for cut in group) <= 3.0
+
+
+def test_stores_hold_features_normalised_by_speaker(
+    tmp_path: Path, cuts: list[MonoCut], waveforms: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "BATCH_SECONDS", 1.5)
+    work = run_stage(tmp_path / "exp", cuts, Features())
+    for speaker in SPEAKERS:
+        names = [name for name in waveforms if name.startswith(speaker)]
+        raw = fbank([waveforms[name] for name in names], RATE, Filterbank())
+        store = FrameStore(work.features("fbank", "dev"))
+        stored = np.concatenate([store[name] for name in names])
+        assert stored.dtype == np.float16
+        np.testing.assert_allclose(stored, standardised(raw), atol=4e-3)
+        stats = json.loads((store.path / "stats.json").read_text())[speaker]
+        np.testing.assert_allclose(stats["mean"], np.concatenate(raw).mean(axis=0), atol=1e-4)
+        cepstra = mfcc([waveforms[name] for name in names], RATE, Mfcc())
+        ceps_store = FrameStore(work.features("mfcc", "dev"))
+        centred = np.concatenate(cepstra) - np.concatenate(cepstra).mean(axis=0)
+        np.testing.assert_allclose(np.concatenate([ceps_store[name] for name in names]), centred, atol=0.05)
+        assert ceps_store.meta["dim"] == ceps_store.dim == 13
+
+
+def test_normalisation_by_utterance(tmp_path: Path, cuts: list[MonoCut], waveforms: dict[str, np.ndarray]) -> None:
+    recipe = Features(fbank=Filterbank(normalise=Normalisation(by="utterance")))
+    store = FrameStore(run_stage(tmp_path / "exp", cuts, recipe).features("fbank", "train"))
+    for name, waveform in waveforms.items():
+        np.testing.assert_allclose(store[name], standardised(fbank([waveform], RATE, Filterbank())), atol=4e-3)
+
+
+def test_files_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, cuts: list[MonoCut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "SHARD_SECONDS", 2.0)
+    one, two = (run_stage(tmp_path / str(jobs), cuts, Features(), jobs).root / "features" for jobs in (1, 2))
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) > 12
+    for file in files:
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_bad_utterances_are_listed_and_the_others_kept(tmp_path: Path, cuts: list[MonoCut]) -> None:
+    missing = make_cut(tmp_path, "gone", "ann", np.zeros(8000, np.float32))
+    (tmp_path / "gone.wav").unlink()
+    short = make_cut(tmp_path, "short", "dot", np.zeros(399, np.float32))
+    infinite = make_cut(tmp_path, "infinite", "ann", np.full(8000, np.inf, np.float32))
+    work = run_stage(tmp_path / "exp", [*cuts, missing, short, infinite], Features())
+    excluded = json.loads((work.root / "features" / "excluded.json").read_text())
+    reasons = {row["id"]: row["reason"] for row in excluded if row["split"] == "dev"}
+    assert set(reasons) == {"gone", "short", "infinite"}
+    assert "399 samples" in reasons["short"]
+    assert set(FrameStore(work.features("mfcc", "dev"))) == {cut.id for cut in cuts}
+
+
+def test_a_split_without_usable_audio_is_an_error(tmp_path: Path) -> None:
+    cut = make_cut(tmp_path, "short", "dot", np.zeros(100, np.float32))
+    with pytest.raises(UserError, match="no utterance has usable audio"):
+        run_stage(tmp_path / "exp", [cut], Features())
