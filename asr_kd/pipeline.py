@@ -43,7 +43,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Stage:
-    """`keys`: recipe keys the stage uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job).
+    """`keys`: recipe keys it uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job).
 
     `after`: stages it reads too, of which only the recipe keys named in `keys` change what it reads.
     """
@@ -125,9 +125,10 @@ def run_stages(
         stage = STAGES[number]
         for need in (*stage.needs, *stage.after):
             if not _is_done(recipe, work, need):
+                maker = STAGE_NAMES.index(need)
                 raise UserError(
-                    f"{work.record(need)}: stage {number} ({stage.name}) reads the files of stage {STAGE_NAMES.index(need)} "
-                    f"({need}), which is missing or older than the recipe; run --stage {STAGE_NAMES.index(need)} first"
+                    f"{work.record(need)}: stage {number} ({stage.name}) reads the files of stage {maker} ({need}), "
+                    f"which is missing or older than the recipe; run --stage {maker} first"
                 )
         if _is_done(recipe, work, stage.name):
             console.print(f"stage {number} {stage.name}: done already")

@@ -188,7 +188,16 @@ class Scales(Section):
 System = Literal["gmm-mono", "gmm-tri", "gmm-lda", "gmm-sat", "baseline", "ensemble", "student"]
 
 
+class FirstPass(Section):
+    """The narrow search that adapts to speakers and tries out the scales."""
+
+    beam: Positive = 11.0
+    max_active: Count = 2500
+
+
 class Decode(Section):
+    """`tuning_seconds`: how much of dev the scales are tried out on; `acoustic_scale`: where the trial begins."""
+
     systems: Annotated[tuple[System, ...], Field(min_length=1)] = (
         "gmm-sat",
         "baseline",
@@ -197,8 +206,9 @@ class Decode(Section):
     )
     acoustic_scale: Positive = 0.083333
     beam: Positive = 13.0
-    lattice_beam: Positive = 6.0
     max_active: Count = 7000
+    first_pass: FirstPass = FirstPass()
+    tuning_seconds: Positive = 900.0
     transition_scale: Annotated[float, Field(ge=0)] = 1.0
     self_loop_scale: Annotated[float, Field(ge=0)] = 0.1
     silence_probability: Share = 0.5

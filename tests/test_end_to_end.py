@@ -102,6 +102,7 @@ def test_sizes_are_those_of_the_recipe(folder: Path) -> None:
     assert parameters["ensemble"] == 2 * member
     assert parameters["student"] == window * 64 + 64 + 64 * pdfs + pdfs
     assert results["targets"]["top_k"] == 20
+    assert results["targets"]["bytes_per_frame"] == pytest.approx(20 * (2 + 2) + 4 * 2, rel=0.01)
     assert results["targets"]["frames"] == pytest.approx(results["hours"]["train"] * 360_000, rel=0.05)
 
 

@@ -76,6 +76,7 @@ def generate(
     tasks = plan(corpus.embedded, seed)
     record = partial(record_speaker, corpus=corpus, seed=seed, folder=folder)
     splits: dict[str, list[Utterance]] = {split: [] for split in VARIANTS}
+    multiprocessing.set_forkserver_preload([__name__])
     with ThreadPoolExecutor(jobs) as pool:
         made = pool.map(partial(_in_fresh_process, record), tasks)
         for task, utterances in zip(tasks, progress(made, "speakers of the embedded corpus", len(tasks)), strict=True):
@@ -141,22 +142,23 @@ def record_speaker(task: Task, corpus: Corpus, seed: int, folder: Path) -> list[
         before, after = generator.uniform(*MARGIN_SECONDS, size=2)
         margins = (round(before * corpus.sample_rate), round(after * corpus.sample_rate))
         samples = _place_in_room(np.pad(speech, margins), voices, corpus, generator)
-        name = f"{task.speaker.name}-{index:04d}"
+        plain, name = text.replace(",", ""), f"{task.speaker.name}-{index:04d}"
         path = folder / task.split / f"{name}.flac"
         with atomic_path(path) as temporary:
             soundfile.write(temporary, samples, corpus.sample_rate, subtype="PCM_16", format="FLAC")
         offset = margins[0] / corpus.sample_rate
         words = [
             AlignmentItem(symbol=word, start=round(start + offset, 4), duration=round(end - start, 4))
-            for word, (start, end) in zip(text.replace(",", "").split(), times, strict=True)
+            for word, (start, end) in zip(plain.split(), times, strict=True)
         ]
-        plain = text.replace(",", "")
         utterances.append(Utterance(name, task.speaker.name, plain, str(path), name, words=tuple(words)))
     return utterances
 
 
 def _in_fresh_process(record: Callable[[Task], list[Utterance]], task: Task) -> list[Utterance]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as process:
+    """Run in a process where eSpeak has said nothing yet; a plain fork is the quicker way where that holds here."""
+    context = multiprocessing.get_context("forkserver" if espeak.cache_info().currsize else "fork")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(record, task).result()
 
 
@@ -164,10 +166,8 @@ def _place_in_room(
     speech: np.ndarray, voices: list[np.ndarray], corpus: Corpus, generator: np.random.Generator
 ) -> np.ndarray:
     sizes, rate = corpus.embedded, corpus.sample_rate
-    reverberation, direct = (
-        generator.uniform(*sizes.reverberation_s),
-        generator.uniform(*DIRECT_TO_REVERBERANT_DB),
-    )
+    reverberation = generator.uniform(*sizes.reverberation_s)
+    direct = generator.uniform(*DIRECT_TO_REVERBERANT_DB)
     wet = acoustics.reverberate(speech, acoustics.impulse_response(generator, reverberation, direct, rate))
     noise = acoustics.coloured_noise(generator, len(wet), generator.uniform(*NOISE_SLOPE))
     share = generator.uniform() if voices else 0.0

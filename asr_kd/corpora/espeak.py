@@ -5,6 +5,7 @@ the next, so that samples depend on all the process said before; phonemes do not
 """
 
 import ctypes
+import re
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_short, c_uint, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -80,6 +81,8 @@ class Espeak:
         text = "".join(word + (" " if word.endswith(",") else _WORD_SEPARATOR) for word in words)
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
+        if (_WORD, 1) not in (event[:2] for event in self._events):
+            self._events.insert(0, (_WORD, 1, 0, ""))  # eSpeak loses it after some two hundred phoneme look-ups
         samples = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
         return Speech(samples, self.rate, _word_times(words, self._events, len(samples)))
 
@@ -90,7 +93,7 @@ class Espeak:
         found: list[str] = []
         while pointer.value is not None:
             clause = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, _MNEMONICS_SEPARATED_BY_SPACE)
-            found += clause.decode().replace("'", "").replace(",", "").replace("%", "").replace("=", "").split()
+            found += re.sub(r"[',%=|]", "", clause.decode()).split()
         return found
 
     def _set_voice(self, voice: str) -> None:

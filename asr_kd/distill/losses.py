@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import cross_entropy
 
 
@@ -45,6 +46,34 @@ def tail_at(log_tails: Tensor, temperatures: tuple[float, ...], temperature: flo
     return cold + share * (hot - cold)
 
 
+class _BinnedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy over the k states and the bin of all others, its gradient in closed form.
+
+    With q_rest the bin's probability, dCE/dz_j is (q_j − p_j) / T at the k states and, at the others,
+    (q_rest − p_rest) / T times their share of the bin: a softmax over the others. Left to autograd, the masked
+    log-sum-exp takes a dozen passes over (frames, num_pdfs), a quarter of a training step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, states: Tensor, target: Tensor, temperature: float) -> Tensor:
+        scaled = logits / temperature
+        top = scaled.gather(1, states)
+        # The bin has its own maximum: subtracting the k probabilities from 1 would cancel where they hold all mass.
+        others = scaled.scatter_(1, states, -math.inf)
+        share = others.softmax(1)
+        rest = others.amax(1, keepdim=True) - share.amax(1, keepdim=True).log()
+        log_q = torch.cat([top, rest], 1).log_softmax(1)
+        difference = (log_q.exp() - target) / (temperature * len(logits))
+        gradient = share.mul_(difference[:, -1:]).scatter_(1, states, difference[:, :-1])
+        ctx.save_for_backward(gradient)
+        return -(target * log_q).sum(1).mean()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient * gradients[0], None, None, None
+
+
 def soft_cross_entropy(logits: Tensor, states: Tensor | None, target: Tensor, temperature: float) -> Tensor:
     """CE(p_T, q_T) of softened student posteriors q_T, mean over the frames, scalar.
 
@@ -52,12 +81,9 @@ def soft_cross_entropy(logits: Tensor, states: Tensor | None, target: Tensor, te
     being the bin of all other states; or None with a dense target (frames, num_pdfs). q_T is normalised over all
     states and its bin is summed over those outside `states`.
     """
-    scaled = logits / temperature
     if states is None:
-        return cross_entropy(scaled, target)
-    # The bin's own log-sum-exp: subtracting the k probabilities from 1 would cancel where they hold all the mass.
-    rest = scaled.scatter(1, states, -math.inf).logsumexp(1, keepdim=True)
-    return cross_entropy(torch.cat([scaled.gather(1, states), rest], 1), target)
+        return cross_entropy(logits / temperature, target)
+    return _BinnedCrossEntropy.apply(logits, states, target, temperature)
 
 
 def distillation_loss(

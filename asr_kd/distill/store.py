@@ -55,7 +55,9 @@ def condense(log_post: Tensor, top_k: int | None, temperatures: tuple[float, ...
     others = log_post.scatter_(1, states, -torch.inf)
     highest = others.amax(1, keepdim=True)
     others -= highest
-    sums = [(others / temperature).exp_().sum(1) for temperature in temperatures]
+    # One buffer for all temperatures: a fresh one each costs more in page faults than the exponentials.
+    scaled = torch.empty_like(others)
+    sums = [torch.div(others, temperature, out=scaled).exp_().sum(1) for temperature in temperatures]
     inverse = torch.tensor([1 / temperature for temperature in temperatures], device=log_post.device)
     return SoftFrames(best, states, torch.stack(sums, 1).log() + highest * inverse)
 
@@ -123,7 +125,7 @@ class TargetStore:
             file = self.path / f"{name}-{number:03d}.npy"
             try:
                 shard[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, EOFError, ValueError) as error:
                 raise UserError(f"{file}: cannot be read ({error}); run --stage 5 (targets) again") from None
             if len(shard[name]) != expected:
                 found = len(shard[name])

@@ -41,7 +41,7 @@ def dump_targets(
     targets: Targets,
     made_from: dict[str, Any],
     progress: Progress,
-    batch: int = 1024,
+    batch: int = 256,
 ) -> dict[str, Any]:
     """Write the ensemble's mean posteriors of all `frames` to a store and summary.json; returns the summary.
 
@@ -63,6 +63,8 @@ def dump_targets(
             kept += soft.log_post.exp().sum()
             writer.add(soft)
     count = len(frames)
+    shape = {"num_pdfs": num_pdfs, "top_k": top_k, "temperatures": targets.temperatures, "frames": count}
+    writer.finish(frames, {**made_from, **shape})
     summary = {
         "frames": count,
         "top_k": top_k,
@@ -71,8 +73,6 @@ def dump_targets(
         "agreement": float(agreed) / count,
         "mean_entropy": float(entropy) / count,
     }
-    shape = {"num_pdfs": num_pdfs, "top_k": top_k, "temperatures": targets.temperatures, "frames": count}
-    writer.finish(frames, {**made_from, **shape})
     write_json(path / SUMMARY, summary)
     return summary
 

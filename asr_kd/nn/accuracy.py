@@ -10,7 +10,7 @@ from asr_kd.nn.training import Progress
 
 
 def ensemble_accuracy(
-    ensemble: Ensemble, splits: dict[str, Frames], progress: Progress, batch: int = 2048
+    ensemble: Ensemble, splits: dict[str, Frames], progress: Progress, batch: int = 512
 ) -> dict[str, Any]:
     """Shares of frames whose most probable state is the alignment's, in one pass over each split.
 

@@ -32,16 +32,17 @@ class Frames:
 
     @staticmethod
     def load(features: FrameStore, alignment: FrameStore, device: str = "cpu") -> "Frames":
-        """The utterances that have both features and an alignment of the same length; others are logged.
+        """The utterances with finite features and an alignment of the same length; others are logged.
 
         Raises UserError when none is left.
         """
         shared = [utterance for utterance in features if utterance in alignment]
-        kept = [name for name in shared if features.frames(name) == alignment.frames(name) > 0]
+        matching = [name for name in shared if features.frames(name) == alignment.frames(name) > 0]
+        kept = [name for name in matching if np.isfinite(features[name]).all()]
         if len(kept) < len(features):
             left_out = sorted(set(features) - set(kept))
             log.warning(
-                "%s: %d of %d utterances have no alignment of their length and are left out: %s",
+                "%s: %d of %d utterances left out: no alignment of their length, or features not finite: %s",
                 alignment.path, len(left_out), len(features), " ".join(left_out),
             )  # fmt: skip
         if not kept:

@@ -22,7 +22,7 @@ def plot_training(path: Path, histories: dict[str, History]) -> None:
         label = {"student": "student"}.get(name, "members" if number == 0 else None)
         _curve(accuracy, history, "dev_frame_accuracy", 100, color=colour, linewidth=width, label=label)
         _curve(accuracy, history, "train_frame_accuracy", 100, color=colour, linewidth=width, linestyle=":")
-        _curve(loss, history, "dev_loss", 1, color=colour, linewidth=width, label=label)
+        _curve(loss, history, "dev_cross_entropy", 1, color=colour, linewidth=width, label=label)
     for axes in (accuracy, loss):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     accuracy.set(xlabel="epoch", ylabel="frame accuracy, % (dotted: train)")

@@ -10,6 +10,7 @@ from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import write_json
 from asr_kd.hmm import steps
 from asr_kd.hmm.aligner import Alignment
+from asr_kd.hmm.boundaries import boundary_errors, summarise
 from asr_kd.hmm.speech import Speech, load_speech
 from asr_kd.hmm.topology import ContextCodes
 from asr_kd.hmm.training import frame_pdfs, silence_share
@@ -28,7 +29,7 @@ def run(job: Job) -> None:
     try:
         speech = load_split(job, "train", compiler)
         sat = train(job, speech, compiler, phone_set)
-        failed = {}
+        failed, errors = {}, {}
         for split in job.progress(SPLITS, "final alignment"):
             if split != "train":
                 speech = load_split(job, split, compiler)
@@ -38,7 +39,11 @@ def run(job: Job) -> None:
             short = len(failed[split])
             job.log.info("%s: %d aligned, %d too short, silence %.3f", split, len(speech) - short, short, silence)
             write_alignment(job, split, sat, speech, alignment)
+            errors[split] = boundary_errors(load_cuts(job.work.manifest(split)), FrameStore(job.work.alignment(split)))
         write_json(job.work.hmm / "failed.json", failed)
+        boundaries = {split: summarise(found) for split, found in errors.items() if len(found)}
+        write_json(job.work.hmm / "boundaries.json", boundaries)
+        job.log.info("word boundaries against true times: %s", boundaries or "the corpus has none")
     finally:
         torch.set_num_threads(threads)
 

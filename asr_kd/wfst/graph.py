@@ -104,6 +104,28 @@ def from_rows(start: int, final: dict[int, float], rows: list[tuple[int, int, in
     return Graph(start, costs, columns[:, 0], arcs)
 
 
+def bypass_epsilons(graph: Graph) -> Graph:
+    """Remove every state whose only way on is one epsilon arc: its predecessors go straight to where that leads.
+
+    The half of Kaldi's fstrmepslocal that never adds an arc; final states and the start stay.
+    """
+    arcs, source = graph.arcs, graph.source
+    only = (arcs["ilabel"] == 0) & (arcs["olabel"] == 0) & (np.bincount(source, minlength=graph.num_states) == 1)[source]
+    only &= np.isinf(graph.final[source]) & (source != graph.start)
+    target, cost = np.arange(graph.num_states, dtype=np.int32), np.zeros(graph.num_states, np.float32)
+    target[source[only]], cost[source[only]] = arcs["dest"][only], arcs["weight"][only]
+    while np.any(target != target[target]):
+        cost, target = cost + cost[target], target[target]
+
+    kept = np.ones(graph.num_states, bool)
+    kept[source[only]] = False
+    number = np.cumsum(kept, dtype=np.int32) - 1
+    arcs, source = arcs[~only], source[~only]
+    arcs["weight"] += cost[arcs["dest"]]
+    arcs["dest"] = number[target[arcs["dest"]]]
+    return Graph(int(number[graph.start]), graph.final[kept], number[source], arcs)
+
+
 def _string(text: bytes) -> bytes:
     return struct.pack("<i", len(text)) + text
 

@@ -168,5 +168,3 @@ def _emissions(table: np.ndarray, log_transitions: np.ndarray) -> Emissions:
         log_leave = np.log(np.exp(leaving).sum(axis=1))
     log_stay = log_prob[np.arange(len(pdf)), loop]
     return Emissions(*(np.concatenate([[0], values]) for values in (pdf, log_stay, log_leave)))
-
-

@@ -1,18 +1,20 @@
 """The embedded corpus: speakers, prompts, true word times, and the same bits from any number of processes."""
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from asr_kd.corpora import embedded
 from asr_kd.corpora.espeak import espeak
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import load_cuts, samples_of, words_of
 from asr_kd.errors import UserError
-from asr_kd.recipe import Corpus, Embedded
+from asr_kd.recipe import Embedded
 from asr_kd.workspace import SPLITS, Workspace
 
 Prepare = Callable[..., Workspace]
@@ -40,7 +42,7 @@ def test_splits_share_no_variant() -> None:
 
 
 def test_every_variant_is_a_voice_of_its_own() -> None:
-    words = "good morning".split()
+    words = ["good", "morning"]
     said = [
         espeak().synthesise(words, f"en-us+{variant}", 50, 170).samples.tobytes()
         for variants in embedded.VARIANTS.values()
@@ -81,20 +83,28 @@ def test_the_corpus_depends_on_the_seed_alone(run_prepare: Prepare) -> None:
         for cut in cuts:
             words = cut.supervisions[0].alignment["word"]
             assert [word.symbol for word in words] == words_of(cut)
-            assert all(left.end <= right.start + 1e-3 for left, right in zip(words, words[1:], strict=False))
+            assert all(left.end <= right.start + 1e-3 for left, right in pairwise(words))
             assert 0.1 < words[0].start < 0.5 and 0.1 < cut.duration - words[-1].end < 0.6
             assert 0.8 < cut.duration < 12 and cut.sampling_rate == 16000
     assert not set.intersection(*speakers) and [len(group) for group in speakers] == [3, 2, 1]
 
 
-def test_word_times_are_where_the_speech_is(tmp_path: Path) -> None:
-    corpus = Corpus(embedded=Embedded(snr_db=(60, 60), reverberation_s=(0.01, 0.01)))
-    speaker = embedded.Speaker("one", "m3", 50, 160)
-    prompts = tuple(f"call {name} at noon" for name in ("brian", "sarah", "peter"))
-    task = embedded.Task("train", 0, speaker, (), prompts)
-    for utterance in embedded.record_speaker(task, corpus, 0, tmp_path):
-        samples, rate = soundfile.read(utterance.audio)
-        energy = np.array([np.abs(samples[start : start + 160]).max() for start in range(0, len(samples) - 160, 160)])
-        loud = np.flatnonzero(energy > 0.05 * energy.max()) * 160 / rate
-        assert utterance.words[0].start == pytest.approx(loud[0], abs=0.06)
-        assert utterance.words[-1].end == pytest.approx(loud[-1], abs=0.06)
+def test_earlier_speech_in_the_process_leaves_no_trace(run_prepare: Prepare, tmp_path: Path) -> None:
+    espeak().synthesise(["a", "long", "time", "ago"], "en-us+grandma", 30, 120)
+    for _ in range(300):
+        espeak().phonemes("trace")
+    here = run_prepare({"embedded": SIZES}, "here", jobs=2)
+    (tmp_path / "tiny.yaml").write_text(f"name: tiny\ncorpus: {{embedded: {SIZES}}}\n".replace("'", ""))
+    command = f"run --recipe {tmp_path / 'tiny.yaml'} --stop-stage 0 --exp {tmp_path / 'fresh'} --jobs 1"
+    subprocess.run([sys.executable, "-c", "from asr_kd.cli import app; app()", *command.split()], check=True)
+    assert _digest(here) == _digest(Workspace(tmp_path / "fresh"))
+
+
+def test_word_times_are_where_the_speech_is(run_prepare: Prepare) -> None:
+    work = run_prepare({"embedded": SIZES | {"snr_db": (60, 60), "reverberation_s": (0.01, 0.01)}})
+    for cut in load_cuts(work.manifest("train")):
+        samples, words = samples_of(cut), cut.supervisions[0].alignment["word"]
+        level = np.abs(samples[: len(samples) // 160 * 160]).reshape(-1, 160).max(axis=1)
+        loud = np.flatnonzero(level > 0.01 * level.max()) * 160 / cut.sampling_rate
+        assert words[0].start == pytest.approx(loud[0], abs=0.06)
+        assert words[-1].end == pytest.approx(loud[-1], abs=0.06)

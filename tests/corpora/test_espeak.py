@@ -17,13 +17,21 @@ def test_a_pause_lies_between_the_words_around_it() -> None:
 
 
 def test_words_follow_each_other_and_fill_the_speech() -> None:
-    words = "the end of the day in a minute for the man".split()
+    text = "the end of the day in a minute for the man"
+    words = text.split()
     speech = espeak().synthesise(words, "en-us+f3", 60, 180)
     assert speech.words is not None and len(speech.words) == len(words)
     starts, ends = zip(*speech.words, strict=True)
     assert list(starts) == sorted(starts) and starts[0] == 0 and ends[-1] <= len(speech.samples)
     assert all(end - start > 0.02 * speech.rate for start, end in speech.words)
     assert ends[:-1] == starts[1:]
+
+
+def test_the_first_word_is_known_after_many_phonemes() -> None:
+    for _ in range(300):
+        espeak().phonemes("builders")
+    speech = espeak().synthesise(["good", "morning"], "en-us+m1", 50, 170)
+    assert speech.words is not None and speech.words[0][0] == 0
 
 
 def test_a_slower_voice_takes_longer() -> None:

@@ -67,7 +67,7 @@ def scored_job(tmp_path: Path) -> Job:
         "members": [],
     }
     write_json(work.root / "models" / "ensemble.json", accuracies)
-    epochs = [{"epoch": e, "dev_loss": 3 - 0.1 * e, "dev_frame_accuracy": 0.4 + 0.01 * e} for e in range(1, 4)]
+    epochs = [{"epoch": e, "dev_cross_entropy": 3 - 0.1 * e, "dev_frame_accuracy": 0.4 + 0.01 * e} for e in range(1, 4)]
     for folder in (work.member(0), work.member(1), work.model("student")):
         write_json(folder / "history.json", epochs)
     targets = {"frames": 123456, "top_k": 20, "bytes_per_frame": 88.0, "mean_tail_mass": 0.0123}

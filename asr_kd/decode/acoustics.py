@@ -1,0 +1,47 @@
+"""Acoustic scores of the systems: GMM log-likelihoods, or network posteriors over priors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr_kd.features.store import FrameStore
+from asr_kd.hmm.scorer import Scorer as GmmScorer
+from asr_kd.nn.posteriors import Scorer as NetworkScorer
+from asr_kd.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Acoustics:
+    """scores(utterance) → (T, num_pdfs) float32 log-likelihoods up to a constant a frame.
+
+    log_prior: (num_pdfs,) added back to the scores it gives log posteriors (scaled as they are); None for a system
+    whose states are not those of the alignment.
+    """
+
+    scores: Callable[[str], np.ndarray]
+    log_prior: np.ndarray | None
+
+    def correct(self, scores: np.ndarray, states: np.ndarray) -> int:
+        """Frames whose most probable state is the alignment's; states: (T,)."""
+        assert self.log_prior is not None
+        return int(((scores + self.log_prior).argmax(axis=1) == states).sum())
+
+
+def gmm_acoustics(scorer: GmmScorer, split: str, log_prior: np.ndarray | None) -> Acoustics:
+    return Acoustics(lambda utterance: scorer.scores(split, utterance), log_prior)
+
+
+def network_acoustics(scorer: NetworkScorer, split: str, prior_scale: float) -> Acoustics:
+    """log posterior − prior_scale · log prior (the hybrid's scaled likelihood, Bourlard & Morgan 1994)."""
+    log_prior = (prior_scale * scorer.log_prior).astype(np.float32)
+    return Acoustics(lambda utterance: scorer.log_posteriors(split, utterance) - log_prior, log_prior)
+
+
+def alignment_log_prior(work: Workspace) -> np.ndarray:
+    """(num_pdfs,) float32 log share of each tied state in the training alignment, every state counted once more."""
+    store = FrameStore(work.alignment("train"))
+    counts = np.ones(store.meta["num_pdfs"])
+    for utterance in store:
+        counts += np.bincount(store[utterance][:, 0], minlength=len(counts))
+    return np.log(counts / counts.sum()).astype(np.float32)
