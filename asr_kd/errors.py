@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something in the user's recipe, corpus, machine or command is wrong; the command line prints it and exits with 2."""
+    """The user's recipe, corpus, machine or command is wrong; the command line prints this and exits with 2."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a temporary name beside the target, then `os.replace`."""
+"""Files that are written whole or not at all: a temporary name beside the target, then a rename."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from asr_kd.errors import UserError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in `path`'s folder (made if missing); on success it becomes `path`, on error it is removed."""
+    """Yield a temporary path beside `path` (folder made if missing); on success it becomes `path`, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

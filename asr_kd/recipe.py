@@ -80,7 +80,7 @@ class Features(Section):
 
 
 class NGram(Section):
-    """kaldingram's order, cut-offs (one per order above 1) and entropy-pruning threshold; or the user's own ARPA file."""
+    """kaldingram's order, cut-offs (one per order above 1) and entropy-pruning threshold; or the user's ARPA file."""
 
     arpa: str | None = None
     order: Annotated[int, Field(ge=1, le=5)] = 3
@@ -188,15 +188,17 @@ class Scales(Section):
 System = Literal["gmm-mono", "gmm-tri", "gmm-lda", "gmm-sat", "baseline", "ensemble", "student"]
 
 
-class FirstPass(Section):
-    """The narrow search that adapts to speakers and tries out the scales."""
+class Width(Section):
+    """A search's beam, in scaled cost, and the states it keeps a frame."""
 
-    beam: Positive = 11.0
-    max_active: Count = 2500
+    beam: Positive
+    max_active: Count
 
 
 class Decode(Section):
-    """`tuning_seconds`: how much of dev the scales are tried out on; `acoustic_scale`: where the trial begins."""
+    """`first_pass`: the narrow search that adapts to speakers and, on `tuning_seconds` of dev, tries out the scales;
+    `acoustic_scale`: that of the adaptation, and where the trial of the scales begins.
+    """
 
     systems: Annotated[tuple[System, ...], Field(min_length=1)] = (
         "gmm-sat",
@@ -207,7 +209,7 @@ class Decode(Section):
     acoustic_scale: Positive = 0.083333
     beam: Positive = 13.0
     max_active: Count = 7000
-    first_pass: FirstPass = FirstPass()
+    first_pass: Width = Width(beam=11.0, max_active=2500)
     tuning_seconds: Positive = 900.0
     transition_scale: Annotated[float, Field(ge=0)] = 1.0
     self_loop_scale: Annotated[float, Field(ge=0)] = 0.1

@@ -2,8 +2,8 @@
 
     python benchmarks/train.py [--threads 2] [--width 1024] [--precision auto]
 
-The floating-point operations counted are those of the layers' products (forward, and two products backward, the first
-layer's input gradient excepted); everything else a step does is overhead.
+The floating-point operations counted are those of the layers' products (one forward, two backward; the first
+layer has no input gradient); everything else a step does is overhead.
 """
 
 import argparse

@@ -48,8 +48,8 @@ def restore_checkpoint(
     """
     try:
         with safe_open(path / CHECKPOINT, framework="pt") as file:
-            metadata = file.metadata()
-            if metadata["identity"] != identity:
+            metadata = file.metadata() or {}
+            if metadata.get("identity") != identity:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):

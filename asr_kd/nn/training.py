@@ -87,6 +87,8 @@ def train(
     identity = run.identity(targets)
     if _is_finished(path, identity):
         return read_json(path / HISTORY)
+    # A folder never holds the description of one network and the history of another.
+    (path / DESCRIPTION).unlink(missing_ok=True)
     model = AcousticModel(run.network, frames.dim, run.num_pdfs)
     model.initialise(generator((*run.seed, "initialisation")))
     model.to(device)
@@ -112,7 +114,7 @@ def train(
 
 
 def evaluate(model: AcousticModel, frames: Frames, dtype: torch.dtype, batch: int = 4096) -> dict[str, float]:
-    """Frame accuracy and cross-entropy in nats a frame of `frames` (standardised), without dropout."""
+    """Frame accuracy and cross-entropy in nats a frame of `frames` (standardised), products in `dtype`, no dropout."""
     correct = nats = torch.zeros((), dtype=torch.float64, device=frames.rows.device)
     network = model.network
     with torch.inference_mode():

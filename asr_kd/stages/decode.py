@@ -18,7 +18,7 @@ from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.scorer import load_scorer as load_gmm
 from asr_kd.nn.posteriors import load_scorer as load_network
 from asr_kd.pipeline import Job, fingerprint
-from asr_kd.recipe import FirstPass
+from asr_kd.recipe import Width
 from asr_kd.wfst.build import WordGraph, build_graph, build_word_graph
 from asr_kd.workspace import Workspace
 
@@ -113,9 +113,8 @@ class Decoding:
         for split, speech in self.speech.items():
             adapting, acoustics = scorer, system.acoustics[split]
             for number in range(1, ADAPTATIONS + 1):
-                result = self._recognise(
-                    f"{name} {split}, adaptation {number}", step, acoustics, speech.seconds, self._start, self.recipe.first_pass
-                )
+                title, width = f"{name} {split}, adaptation {number}", self.recipe.first_pass
+                result = self._recognise(title, step, acoustics, speech.seconds, self._start, width)
                 adapting = adapting.adapt(split, result.pdf_paths(), speech.speakers)
                 acoustics = gmm_acoustics(adapting, split, log_prior)
                 if split == "test":
@@ -142,10 +141,9 @@ class Decoding:
 
     def search(self, title: str, system: System, split: str, point: Point) -> Recognition:
         """A whole split at the full width, with frame accuracy where the system's states are the alignment's."""
-        width = FirstPass(beam=self.recipe.beam, max_active=self.recipe.max_active)
-        return self._recognise(
-            title, system.tree, system.acoustics[split], self.speech[split].seconds, point, width, self.work.alignment(split)
-        )
+        width = Width(beam=self.recipe.beam, max_active=self.recipe.max_active)
+        acoustics, utterances = system.acoustics[split], self.speech[split].seconds
+        return self._recognise(title, system.tree, acoustics, utterances, point, width, self.work.alignment(split))
 
     def summary(self, system: System, grid: dict[Point, float], results: dict[str, Recognition]) -> dict[str, Any]:
         """What docs/architecture.md lists; the real-time factors are CPU seconds a second of test audio."""
@@ -170,7 +168,7 @@ class Decoding:
         acoustics: Acoustics,
         utterances: dict[str, float],
         point: Point,
-        width: FirstPass,
+        width: Width,
         alignment: Path | None = None,
     ) -> Recognition:
         graph = load_graph(self.graph(tree), point.word_penalty)
@@ -183,12 +181,13 @@ class Decoding:
         path, stats = self.work.graph(tree) / "HCLG.fst", self.work.graph(tree) / "stats.json"
         recipe = self.recipe
         scales = (recipe.transition_scale, recipe.self_loop_scale)
-        of_options = [*scales, recipe.silence_probability, *(fingerprint(self.job.recipe, s) for s in ("lang", "align"))]
-        if not (path.exists() and stats.exists() and read_json(stats)["made_from"] == of_options):
+        inputs = [fingerprint(self.job.recipe, stage) for stage in ("lang", "align")]
+        made_from = [*inputs, *scales, recipe.silence_probability]
+        if not (path.exists() and stats.exists() and read_json(stats)["made_from"] == made_from):
             gmm = Gmm.load(self.work.gmm(tree))
             graph, figures = build_graph(self._word_graph, gmm.tree.pdfs, gmm.log_transitions, *scales)
             graph.write(path)
-            write_json(stats, {**figures, "bytes": path.stat().st_size, "made_from": of_options})
+            write_json(stats, {**figures, "bytes": path.stat().st_size, "made_from": made_from})
         return path
 
     @cached_property

@@ -1,16 +1,21 @@
 """G: the n-gram language model as an acceptor, from ARPA by kaldilm (Kaldi's arpa2fst)."""
 
-import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import kaldifst
-import kaldilm
 
 from asr_kd.errors import UserError
 from asr_kd.wfst.lexicon import BACKOFF
+
+# kaldilm logs to standard error and aborts its process over a damaged file, so it gets one of its own.
+CONVERT = """
+import sys, kaldilm
+arpa, fst, words, backoff = sys.argv[1:]
+kaldilm.arpa2fst(arpa, fst, disambig_symbol=backoff, read_symbol_table=words, max_arpa_warnings=0)
+"""
 
 
 def grammar(arpa: Path, words: Path) -> kaldifst.StdVectorFst:
@@ -21,25 +26,11 @@ def grammar(arpa: Path, words: Path) -> kaldifst.StdVectorFst:
     if not arpa.exists():
         raise UserError(f"{arpa}: missing; run --stage 2 (lang)")
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "G.fst")
-        try:
-            with _silent_stderr():
-                kaldilm.arpa2fst(
-                    str(arpa), output_fst=path, disambig_symbol=BACKOFF, read_symbol_table=str(words), max_arpa_warnings=0
-                )
-        except RuntimeError as error:
-            raise UserError(f"{arpa}: not a valid ARPA file ({str(error).splitlines()[0]}); check lang.ngram.arpa") from None
-        return kaldifst.StdVectorFst.read(path)
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """kaldilm logs to file descriptor 2 from C++, out of reach of Python's logging."""
-    saved = os.dup(2)
-    with open(os.devnull, "wb") as null:
-        os.dup2(null.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+        path = Path(folder) / "G.fst"
+        command = [sys.executable, "-c", CONVERT, str(arpa), str(path), str(words), BACKOFF]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode != 0 or not path.exists():
+            problems = [line for line in finished.stderr.splitlines() if line.startswith(("[E]", "[F]"))]
+            reason = problems[0][4:] if problems else f"kaldilm ended with status {finished.returncode}"
+            raise UserError(f"{arpa}: not a valid ARPA file ({reason}); check lang.ngram.arpa")
+        return kaldifst.StdVectorFst.read(str(path))

@@ -23,7 +23,9 @@ COUNTS = struct.Struct("<iiQqqq")  # version, flags, properties, start, states, 
 
 @dataclass
 class Graph:
-    """start: a state; final: (states,) float32 cost of ending there, inf elsewhere; source: (arcs,) int32; arcs: (arcs,) ARC."""
+    """start: a state; final: (states,) float32 cost of ending there, inf elsewhere; source: (arcs,) int32, the state
+    each arc leaves; arcs: (arcs,) ARC.
+    """
 
     start: int
     final: np.ndarray
@@ -110,7 +112,8 @@ def bypass_epsilons(graph: Graph) -> Graph:
     The half of Kaldi's fstrmepslocal that never adds an arc; final states and the start stay.
     """
     arcs, source = graph.arcs, graph.source
-    only = (arcs["ilabel"] == 0) & (arcs["olabel"] == 0) & (np.bincount(source, minlength=graph.num_states) == 1)[source]
+    leaving = np.bincount(source, minlength=graph.num_states)
+    only = (arcs["ilabel"] == 0) & (arcs["olabel"] == 0) & (leaving == 1)[source]
     only &= np.isinf(graph.final[source]) & (source != graph.start)
     target, cost = np.arange(graph.num_states, dtype=np.int32), np.zeros(graph.num_states, np.float32)
     target[source[only]], cost[source[only]] = arcs["dest"][only], arcs["weight"][only]

@@ -18,7 +18,7 @@ Tree = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Emissions:
-    """Columns by emission id (0 stands for none): pdf, natural log of the self-loop's and of the leaving probability."""
+    """By emission id (0 stands for none): pdf, natural log of the probabilities of staying and of leaving."""
 
     pdf: np.ndarray
     log_stay: np.ndarray
@@ -60,8 +60,7 @@ def models_of_windows(
     """
     kinds = sorted(set(topologies.values()))
     kind_of_phone = np.full(max(topologies) + 1, -1)
-    for phone, topology in topologies.items():
-        kind_of_phone[phone] = kinds.index(topology)
+    kind_of_phone[list(topologies)] = [kinds.index(topology) for topology in topologies.values()]
     phone = windows[:, 1]
     rows = np.column_stack([kind_of_phone[phone], phone, tree(windows[:, 0], phone, windows[:, 2])])
     distinct, window_model = np.unique(rows, axis=0, return_inverse=True)
@@ -105,7 +104,8 @@ def expand(graph: Graph, models: Models, transition_scale: float) -> Graph:
     label = graph.arcs["ilabel"]
     chosen = (label >= models.first) & (label < models.first + len(models.emissions))
     old = graph.arcs[chosen]
-    copies, copy = np.unique(old["dest"].astype(np.int64) * len(models.emissions) + old["ilabel"] - models.first, return_inverse=True)
+    key = old["dest"].astype(np.int64) * len(models.emissions) + (old["ilabel"] - models.first)
+    copies, copy = np.unique(key, return_inverse=True)
     dest, model = np.divmod(copies, len(models.emissions))
     inner = graph.num_states + np.arange(len(copies) * last).reshape(len(copies), last)
     nodes = np.column_stack([inner, dest])  # (copies, states): the graph's state for each HMM state
@@ -132,9 +132,8 @@ def add_self_loops(graph: Graph, emissions: Emissions, self_loop_scale: float) -
     stay, leave = -self_loop_scale * emissions.log_stay, -self_loop_scale * emissions.log_leave
     arcs, source = graph.arcs.copy(), graph.source
     emitting = arcs["ilabel"] > 0
-    pairs, pair = np.unique(
-        arcs["dest"][emitting].astype(np.int64) * len(emissions) + arcs["ilabel"][emitting], return_inverse=True
-    )
+    key = arcs["dest"][emitting].astype(np.int64) * len(emissions) + arcs["ilabel"][emitting]
+    pairs, pair = np.unique(key, return_inverse=True)
     state, emission = np.divmod(pairs, len(emissions))
     alone = np.bincount(state, minlength=graph.num_states) == 1
     alone[arcs["dest"][~emitting]] = False

@@ -46,7 +46,8 @@ def pronunciations(lexicon: Lexicon, words: dict[str, int], phones: PhoneSet) ->
             try:
                 pairs.append((words[word], tuple(phones.mark(pronunciation))))
             except KeyError as error:
-                raise UserError(f"lexicon: {word}: {error.args[0]} is not in phones.txt; run --stage 2 (lang)") from None
+                phone = error.args[0]
+                raise UserError(f"lexicon.txt: {word}: {phone} is not in phones.txt; run --stage 2 (lang)") from None
     return pairs
 
 

@@ -125,3 +125,18 @@ def test_an_unaligned_utterance_is_left_out(tmp_path: Path) -> None:
     frames = load_frames(work, NETWORK, "train")
     assert len(frames.utterances) == UTTERANCES["train"] - 1
     assert read_json(work.targets / "summary.json")["frames"] == len(frames)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_member_that_fails_ends_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    work, original = toy_workspace(tmp_path), teachers.train
+
+    def failing(path: Path, *arguments: object) -> object:
+        if path.name == "member-01":
+            raise UserError("member-01 fails")
+        return original(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(teachers, "train", failing)
+    with pytest.raises(UserError, match="member-01 fails"):
+        teachers.run(Job(RECIPE, work, jobs=jobs))
+    assert not (work.root / "models" / "ensemble.json").exists()

@@ -19,7 +19,7 @@ def phone_sequences(words: list[str]) -> list[list[int]]:
     slots = [silence]
     for word in words:
         slots += [[PHONES.mark(variant) for variant in LEXICON[word]], silence]
-    return [sum(choice, []) for choice in product(*slots)]
+    return [[phone for part in choice for phone in part] for choice in product(*slots)]
 
 
 def best_score(phones: list[int], emission: np.ndarray, log_transitions: np.ndarray) -> float:

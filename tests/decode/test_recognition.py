@@ -1,0 +1,81 @@
+"""Recognition of a split: order, failures, accuracy, and independence of the number of workers."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asr_kd.decode.acoustics import Acoustics
+from asr_kd.decode.recognition import Recognition, Task, recognise
+from asr_kd.decode.search import Hypothesis
+from asr_kd.errors import UserError
+from asr_kd.features.store import FrameStore, write_store
+
+PDFS = 5
+LENGTHS = {"c": 4, "a": 9, "bad": 3, "b": 6}
+LOG_PRIOR = np.log(np.array([0.6, 0.1, 0.1, 0.1, 0.1], np.float32))
+
+
+def posteriors(utterance: str) -> np.ndarray:
+    draws = np.random.default_rng(list(utterance.encode()))
+    return np.log(draws.dirichlet(np.ones(PDFS), LENGTHS[utterance])).astype(np.float32)
+
+
+class ArgMax:
+    """A searcher that says the most probable state of each frame."""
+
+    def search(self, scores: np.ndarray) -> Hypothesis:
+        if len(scores) == LENGTHS["bad"]:
+            raise ValueError("no path survived")
+        best = scores.argmax(1)
+        return Hypothesis(best.tolist(), best.astype(np.int32), 0.0, 0.0, complete=len(scores) != 4)
+
+
+class Dying(ArgMax):
+    def search(self, scores: np.ndarray) -> Hypothesis:
+        os._exit(1)
+
+
+def through(items: Iterable[Any], title: str, total: int | None = None) -> Iterable[Any]:
+    return items
+
+
+def run(jobs: int, alignment: FrameStore | None = None) -> Recognition:
+    acoustics = Acoustics(lambda utterance: posteriors(utterance) - LOG_PRIOR, LOG_PRIOR)
+    seconds = {utterance: float(frames) for utterance, frames in LENGTHS.items()}
+    return recognise(Task(acoustics, ArgMax(), alignment), seconds, jobs, through, "toy")
+
+
+def test_results_do_not_depend_on_the_number_of_workers() -> None:
+    symbols = list("vwxyz")
+    one, three = run(1).words(symbols), run(3).words(symbols)
+    assert one == three
+    assert list(one) == list(LENGTHS)
+    assert one["a"] == [symbols[i] for i in (posteriors("a") - LOG_PRIOR).argmax(1)]
+
+
+def test_a_failing_utterance_is_listed_and_has_no_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "asr_kd")
+    result = run(2)
+    assert result.words(list("vwxyz"))["bad"] == []
+    assert set(result.pdf_paths()) == {"a", "b", "c"}
+    assert "1 utterances failed: bad (ValueError: no path survived)" in caplog.text
+    assert "did not reach the end of a sentence: c" in caplog.text
+
+
+def test_frame_accuracy_is_that_of_the_posteriors_on_aligned_utterances(tmp_path: Path) -> None:
+    draws = np.random.default_rng(5)
+    rows = {u: draws.integers(0, PDFS, (LENGTHS[u], 2)).astype(np.int16) for u in ("a", "b")}
+    write_store(tmp_path, rows, {})
+    correct = sum(int((posteriors(u).argmax(1) == rows[u][:, 0]).sum()) for u in rows)
+    assert run(2, FrameStore(tmp_path)).frame_accuracy == pytest.approx(correct / 15)
+    assert run(2).frame_accuracy is None
+
+
+def test_a_dying_worker_ends_the_run_with_a_remedy() -> None:
+    task = Task(Acoustics(posteriors, None), Dying())
+    with pytest.raises(UserError, match="--jobs"):
+        recognise(task, {"a": 1.0}, 1, through, "toy")
