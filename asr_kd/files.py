@@ -12,7 +12,7 @@ from asr_kd.errors import UserError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` (folder made if missing); on success it becomes `path`, else it is removed."""
+    """Yield a temporary path beside `path` (folder made if missing); on success it becomes `path`, else it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

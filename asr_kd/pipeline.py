@@ -69,7 +69,7 @@ STAGES = (
         "GMM-HMM, tied states, alignment",
         after=("lang",),
     ),
-    Stage("teachers", ("teachers", "seed"), ("features", "align"), "the ensemble's networks"),
+    Stage("teachers", ("teachers", "targets.mean", "seed"), ("features", "align"), "the ensemble's networks"),
     Stage("targets", ("targets",), ("features", "align", "teachers"), "the ensemble's soft posteriors"),
     Stage(
         "student",
