@@ -210,7 +210,7 @@ class Decode(Section):
     beam: Positive = 13.0
     max_active: Count = 7000
     first_pass: Width = Width(beam=11.0, max_active=2500)
-    tuning_seconds: Positive = 900.0
+    tuning_seconds: Positive = 1500.0
     transition_scale: Annotated[float, Field(ge=0)] = 1.0
     self_loop_scale: Annotated[float, Field(ge=0)] = 0.1
     silence_probability: Share = 0.5

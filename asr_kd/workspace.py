@@ -50,6 +50,10 @@ class Workspace:
     def alignment(self, split: str) -> Path:
         return self.hmm / "alignment" / split
 
+    def adapted(self, split: str) -> Path:
+        """Speaker-adapted features, made by the first stage whose network reads them."""
+        return self.hmm / "fmllr" / split
+
     # 4 teachers, 6 student
     def model(self, name: str) -> Path:
         """name: member-00, member-01, … or student."""

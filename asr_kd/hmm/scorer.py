@@ -1,6 +1,7 @@
 """Acoustic scores of a trained GMM for the search."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -16,6 +17,8 @@ from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.steps import Step
 from asr_kd.hmm.transforms import apply_affine
 from asr_kd.workspace import Workspace
+
+_open = lru_cache(maxsize=8)(FrameStore)
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,19 @@ class Scorer:
 
     def features(self, split: str, utterance: str) -> Tensor:
         """(frames, dim) features of the step, before any speaker's transform."""
-        mfcc = torch.from_numpy(np.asarray(self._store(split)[utterance], dtype=np.float32))
+        mfcc = torch.from_numpy(np.asarray(_open(self.work.features("mfcc", split))[utterance], dtype=np.float32))
         if self.step.projection is None:
             return add_deltas(mfcc)
         return splice(mfcc, self.context, self.context) @ self.step.projection.T
 
+    def adapted_features(self, split: str, utterance: str) -> Tensor:
+        """(frames, dim) features after the speaker's transform, if there is one."""
+        features = self.features(split, utterance)
+        return features if self.transforms is None else apply_affine(features, self.transforms[utterance])
+
     def scores(self, split: str, utterance: str) -> np.ndarray:
         """(frames, num_pdfs) float32 log p(x | pdf)."""
-        features = self.features(split, utterance)
-        if self.transforms is not None:
-            features = apply_affine(features, self.transforms[utterance])
-        return self.gmm.log_likelihoods(features).numpy()
+        return self.gmm.log_likelihoods(self.adapted_features(split, utterance)).numpy()
 
     def adapt(self, split: str, pdf_paths: dict[str, np.ndarray], speakers: dict[str, str]) -> "Scorer":
         """The adapted model with fMLLR from a first pass (Kaldi's decode_fmllr.sh).
@@ -53,7 +58,8 @@ class Scorer:
         pdf_paths: utterance → (frames,) pdfs of its best path; speakers: utterance → speaker. An utterance without a
         path is scored with its speaker's transform all the same.
         """
-        ordered = sorted(speakers, key=lambda u: (speakers[u], u))
+        store = _open(self.work.features("mfcc", split))
+        ordered = sorted((u for u in speakers if u in store), key=lambda u: (speakers[u], u))
         plain = {u: self.features(split, u) for u in ordered}
         names = [name for name, _ in groupby(ordered, key=speakers.__getitem__)]
         number = {name: i for i, name in enumerate(names)}
@@ -70,14 +76,11 @@ class Scorer:
         )
         observed = features
         if self.transforms is not None:
-            observed = torch.cat([apply_affine(plain[u], self.transforms[u]) for u in ordered])
+            observed = torch.cat([self.adapted_features(split, u) for u in ordered])
         pdfs = np.concatenate([pdf_paths.get(u, none[u]) for u in ordered])
         found = estimate_fmllr(self.step.gmm, speech, pdfs, self.min_frames, observer=self.gmm, observed=observed)
         transforms = {u: found[number[speakers[u]]] for u in ordered}
         return replace(self, gmm=self.step.gmm, transforms=transforms)
-
-    def _store(self, split: str) -> FrameStore:
-        return FrameStore(self.work.features("mfcc", split))
 
 
 def load_scorer(work: Workspace, step: str, context: int = 3, min_frames: int = 500) -> Scorer:

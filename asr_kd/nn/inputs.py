@@ -22,8 +22,8 @@ class Inputs:
 
 
 def input_path(work: Workspace, network: Network, split: str) -> Path:
-    """The store that `network.input` names: filterbanks, or the align stage's speaker-adapted features."""
-    return work.features("fbank", split) if network.input == "fbank" else work.hmm / "fmllr" / split
+    """The store that `network.input` names: filterbanks, or speaker-adapted features."""
+    return work.features("fbank", split) if network.input == "fbank" else work.adapted(split)
 
 
 def load_frames(work: Workspace, network: Network, split: str, device: str = "cpu") -> Frames:

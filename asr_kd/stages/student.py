@@ -7,7 +7,7 @@ from asr_kd.distill.targets import SoftTargets, origin
 from asr_kd.nn.inputs import load_inputs
 from asr_kd.nn.products import threads
 from asr_kd.nn.training import Run, train
-from asr_kd.stages.teachers import member_names
+from asr_kd.stages.teachers import member_names, prepare_input
 
 if TYPE_CHECKING:
     from asr_kd.pipeline import Job
@@ -17,6 +17,7 @@ def run(job: "Job") -> None:
     recipe, student, network = job.recipe, job.recipe.student, job.recipe.student_network
     store = TargetStore(job.work.targets)
     store.check(origin(job.work, member_names(job), recipe.targets.mean, recipe.teachers.network))
+    prepare_input(job, network)
     inputs = load_inputs(job.work, network, job.device)
     targets = SoftTargets(store, inputs.train, student.temperature, student.hard_weight)
     plan = Run(network, student.train, (recipe.seed, "student"), inputs.num_pdfs, inputs.data)

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from asr_kd.decode.adapted import write_adapted_features
+from asr_kd.decode.systems import Decoding
 from asr_kd.files import write_json
 from asr_kd.nn.accuracy import ensemble_accuracy
 from asr_kd.nn.checkpoint import History
@@ -16,13 +17,13 @@ from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
 from asr_kd.nn.posteriors import load_ensemble
 from asr_kd.nn.products import threads
 from asr_kd.nn.training import HardTargets, Progress, Run, train
+from asr_kd.pipeline import Job, fingerprint
+from asr_kd.recipe import Network
 
-if TYPE_CHECKING:
-    from asr_kd.pipeline import Job
 
-
-def run(job: "Job") -> None:
+def run(job: Job) -> None:
     teachers = job.recipe.teachers
+    prepare_input(job, teachers.network)
     inputs = load_inputs(job.work, teachers.network, job.device)
     job.log.info("%d training frames, %d tied states", len(inputs.train), inputs.num_pdfs)
     train_members(job, inputs)
@@ -38,11 +39,17 @@ def run(job: "Job") -> None:
     )  # fmt: skip
 
 
-def member_names(job: "Job") -> list[str]:
+def prepare_input(job: Job, network: Network) -> None:
+    """Make the speaker-adapted features if the network reads them and they are not there."""
+    if network.input == "fmllr":
+        write_adapted_features(Decoding(job, [fingerprint(job.recipe, stage) for stage in ("lang", "align")]))
+
+
+def member_names(job: Job) -> list[str]:
     return [job.work.member(index).name for index in range(job.recipe.teachers.members)]
 
 
-def train_members(job: "Job", inputs: Inputs) -> None:
+def train_members(job: Job, inputs: Inputs) -> None:
     """Train all members, side by side where there are several cores and no accelerator."""
     members = job.recipe.teachers.members
     workers = min(job.jobs, members) if job.device == "cpu" else 1
@@ -54,13 +61,13 @@ def train_members(job: "Job", inputs: Inputs) -> None:
                 train_member(job, inputs, index, job.progress)
 
 
-def train_member(job: "Job", inputs: Inputs, index: int, progress: Progress) -> History:
+def train_member(job: Job, inputs: Inputs, index: int, progress: Progress) -> History:
     teachers, path = job.recipe.teachers, job.work.member(index)
     member = Run(teachers.network, teachers.train, (job.recipe.seed, "member", index), inputs.num_pdfs, inputs.data)
     return train(path, member, inputs.train, inputs.dev, HardTargets(inputs.train.labels), progress, job.device)
 
 
-def train_side_by_side(job: "Job", inputs: Inputs, workers: int) -> None:
+def train_side_by_side(job: Job, inputs: Inputs, workers: int) -> None:
     """One Python thread a member: products release the interpreter, and one core a network wastes less than several."""
     members, stop, epochs = job.recipe.teachers.members, Event(), SimpleQueue[str]()
 

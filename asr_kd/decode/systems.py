@@ -1,0 +1,205 @@
+"""The systems of an experiment, ready for the search: graphs by tree, acoustics, speaker adaptation, tuned scales."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, network_acoustics
+from asr_kd.decode.recognition import Recognition, Task, recognise
+from asr_kd.decode.search import KaldiSearcher, load_graph, read_word_symbols
+from asr_kd.decode.tuning import Point, tune, word_error_rate
+from asr_kd.features.store import FrameStore
+from asr_kd.files import read_json, write_json, write_text
+from asr_kd.hmm.gmm import Gmm
+from asr_kd.hmm.scorer import Scorer
+from asr_kd.hmm.scorer import load_scorer as load_gmm
+from asr_kd.nn.posteriors import load_scorer as load_network
+from asr_kd.recipe import Width
+from asr_kd.wfst.build import WordGraph, build_graph, build_word_graph
+from asr_kd.workspace import Workspace
+
+if TYPE_CHECKING:
+    from asr_kd.pipeline import Job
+
+SPLITS = ("dev", "test")
+LAST_TREE = "sat"  # the adapted model's tree, whose leaves the networks classify
+ADAPTATIONS = 2  # Kaldi's decode_fmllr.sh estimates transforms twice
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is known of a split, by utterance: seconds, reference words, speaker."""
+
+    seconds: dict[str, float]
+    words: dict[str, list[str]]
+    speakers: dict[str, str]
+
+    @staticmethod
+    def load(work: Workspace, split: str) -> "Speech":
+        cuts = list(load_cuts(work.manifest(split)))
+        return Speech(
+            {cut.id: cut.duration for cut in cuts},
+            {cut.id: words_of(cut) for cut in cuts},
+            {cut.id: cut.supervisions[0].speaker for cut in cuts},
+        )
+
+    def sample(self, seconds: float, seed: int) -> dict[str, float]:
+        """At least `seconds` of utterances, drawn without regard to speaker; all of them where there are no more."""
+        names = np.random.default_rng([seed, 7]).permutation(sorted(self.seconds))
+        before = np.cumsum([0.0, *(self.seconds[name] for name in names[:-1])])
+        return {name: self.seconds[name] for name in names[before < seconds].tolist()}
+
+
+@dataclass(frozen=True)
+class System:
+    """A system ready for the search: acoustics by split, its tree, and CPU seconds of adapting to the test speakers."""
+
+    name: str
+    tree: str
+    parameters: int
+    acoustics: dict[str, Acoustics]
+    adapting: tuple[float, float] = (0.0, 0.0)
+
+
+class Decoding:
+    """What the systems share: the recipe, the speech, the symbols and L ∘ G.
+
+    graph_inputs: fingerprints of what graphs are made from (language and alignment).
+    """
+
+    def __init__(self, job: "Job", graph_inputs: list[str]) -> None:
+        self.job, self.work, self.recipe, self.graph_inputs = job, job.work, job.recipe.decode, graph_inputs
+        self.speech = {split: Speech.load(job.work, split) for split in SPLITS}
+        self.symbols = read_word_symbols(job.work.lang / "words.txt")
+
+    def decode(self, name: str, made_from: str) -> None:
+        """Write decode/NAME/dev.txt, test.txt and, last, summary.json; a system of the same `made_from` stays."""
+        folder = self.work.decode(name)
+        path = folder / "summary.json"
+        if path.exists() and read_json(path).get("made_from") == made_from:
+            self.job.log.info("%s: decoded already", name)
+            return
+        system = self.load(name)
+        grid = self.tune(system)
+        best = next(iter(grid))
+        results = {split: self.search(f"{name} {split}", system, split, best) for split in SPLITS}
+        for split, result in results.items():
+            lines = [" ".join([utterance, *words]) + "\n" for utterance, words in result.words(self.symbols).items()]
+            write_text(folder / f"{split}.txt", "".join(lines))
+        write_json(path, {"made_from": made_from, **self.summary(system, grid, results)})
+
+    def load(self, name: str) -> System:
+        """gmm-STEP, baseline (member 0), ensemble or student."""
+        if name.startswith("gmm-"):
+            return self._load_gmm(name, name.removeprefix("gmm-"))
+        members = [self.work.member(index).name for index in range(self.job.recipe.teachers.members)]
+        models = {"baseline": members[:1], "ensemble": members, "student": ["student"]}[name]
+        scorer = load_network(self.work, models, self.job.recipe.targets.mean)
+        acoustics = {split: network_acoustics(scorer, split, self.recipe.prior_scale) for split in SPLITS}
+        return System(name, LAST_TREE, scorer.parameters, acoustics)
+
+    def _load_gmm(self, name: str, step: str) -> System:
+        hmm = self.job.recipe.hmm
+        scorer = load_gmm(self.work, step, hmm.lda_context, hmm.fmllr_min_frames)
+        log_prior = alignment_log_prior(self.work) if step == LAST_TREE else None
+        system = System(name, step, scorer.parameters, {s: gmm_acoustics(scorer, s, log_prior) for s in SPLITS})
+        if step != "sat":
+            return system
+        adapted, seconds = {}, np.zeros(2)
+        for split in SPLITS:
+            adapting, spent = self.adapted(scorer, split)
+            adapted[split] = gmm_acoustics(adapting, split, log_prior)
+            if split == "test":
+                seconds += spent
+        return System(name, step, scorer.parameters, adapted, (float(seconds[0]), float(seconds[1])))
+
+    def adapted(self, scorer: Scorer, split: str) -> tuple[Scorer, np.ndarray]:
+        """The speaker-adapted model with transforms from what narrow searches of `split` recognise, and the CPU
+        seconds of scoring and searching that they took, (2,).
+        """
+        speech, seconds = self.speech[split], np.zeros(2)
+        for number in range(1, ADAPTATIONS + 1):
+            title, acoustics = f"gmm-sat {split}, adaptation {number}", gmm_acoustics(scorer, split, None)
+            result = self._recognise(title, LAST_TREE, acoustics, speech.seconds, self._start, self.recipe.first_pass)
+            scorer = scorer.adapt(split, result.pdf_paths(), speech.speakers)
+            seconds += result.network_seconds, result.search_seconds
+        return scorer, seconds
+
+    def tune(self, system: System) -> dict[Point, float]:
+        """Dev word error rates by point, the best first, of narrow searches of `tuning_seconds` of dev."""
+        dev = self.speech["dev"]
+        utterances = dev.sample(self.recipe.tuning_seconds, self.job.recipe.seed)
+        references = {utterance: dev.words[utterance] for utterance in utterances}
+
+        def error_rate(point: Point) -> float:
+            title = f"{system.name} dev, lm_scale {point.lm_scale:g}, word_penalty {point.word_penalty:g}"
+            acoustics, width = system.acoustics["dev"], self.recipe.first_pass
+            result = self._recognise(title, system.tree, acoustics, utterances, point, width)
+            rate = word_error_rate(references, result.words(self.symbols))
+            self.job.log.info("%s: WER %.4f", title, rate)
+            return rate
+
+        scales = self.recipe.gmm if system.name.startswith("gmm-") else self.recipe.network
+        return tune(scales, self._start.lm_scale, error_rate)
+
+    def search(self, title: str, system: System, split: str, point: Point) -> Recognition:
+        """A whole split at the full width, with frame accuracy where the system's states are the alignment's."""
+        width = Width(beam=self.recipe.beam, max_active=self.recipe.max_active)
+        acoustics, utterances = system.acoustics[split], self.speech[split].seconds
+        return self._recognise(title, system.tree, acoustics, utterances, point, width, self.work.alignment(split))
+
+    def summary(self, system: System, grid: dict[Point, float], results: dict[str, Recognition]) -> dict[str, Any]:
+        """What docs/architecture.md lists; the real-time factors are CPU seconds a second of test audio."""
+        audio = max(1e-9, sum(self.speech["test"].seconds.values()))
+        network = (results["test"].network_seconds + system.adapting[0]) / audio
+        search = (results["test"].search_seconds + system.adapting[1]) / audio
+        rows = [{"lm_scale": p.lm_scale, "word_penalty": p.word_penalty, "dev_wer": rate} for p, rate in grid.items()]
+        return {
+            "parameters": system.parameters,
+            "frame_accuracy": {split: result.frame_accuracy for split, result in results.items()},
+            "scales": {key: rows[0][key] for key in ("lm_scale", "word_penalty")},
+            "rtf": network + search,
+            "network_rtf": network,
+            "search_rtf": search,
+            "grid": sorted(rows, key=lambda row: (row["lm_scale"], row["word_penalty"])),
+        }
+
+    def _recognise(
+        self,
+        title: str,
+        tree: str,
+        acoustics: Acoustics,
+        utterances: dict[str, float],
+        point: Point,
+        width: Width,
+        alignment: Path | None = None,
+    ) -> Recognition:
+        graph = load_graph(self.graph(tree), point.word_penalty)
+        searcher = KaldiSearcher(graph, 1 / point.lm_scale, width.beam, width.max_active)
+        task = Task(acoustics, searcher, FrameStore(alignment) if alignment else None)
+        return recognise(task, utterances, self.job.jobs, self.job.progress, title)
+
+    def graph(self, tree: str) -> Path:
+        """graph/TREE/HCLG.fst, built unless it is there for the same lexicon, LM, tree and graph scales."""
+        path, stats = self.work.graph(tree) / "HCLG.fst", self.work.graph(tree) / "stats.json"
+        recipe = self.recipe
+        scales = (recipe.transition_scale, recipe.self_loop_scale)
+        made_from = [*self.graph_inputs, *scales, recipe.silence_probability]
+        if not (path.exists() and stats.exists() and read_json(stats)["made_from"] == made_from):
+            gmm = Gmm.load(self.work.gmm(tree))
+            graph, figures = build_graph(self._word_graph, gmm.tree.pdfs, gmm.log_transitions, *scales)
+            graph.write(path)
+            write_json(stats, {**figures, "bytes": path.stat().st_size, "made_from": made_from})
+        return path
+
+    @cached_property
+    def _word_graph(self) -> WordGraph:
+        return build_word_graph(self.work.lang, self.recipe.silence_probability)
+
+    @property
+    def _start(self) -> Point:
+        return Point(1 / self.recipe.acoustic_scale, 0.0)
