@@ -123,3 +123,17 @@ def test_a_second_run_skips_everything_and_a_temperature_redoes_the_student(fold
     assert run(folder) == []
     assert run(folder, "--set", "student.temperature=4") == ["student", "decode", "score"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_word_boundaries_are_near_the_true_ones(folder: Path) -> None:
+    for split, boundaries in json.loads((folder / "exp" / "hmm" / "boundaries.json").read_text()).items():
+        assert boundaries["median_seconds"] <= 0.02, split
+        assert boundaries["within_60_ms"] >= 0.9, split
+
+
+def test_networks_read_adapted_features_on_request(folder: Path) -> None:
+    redone = run(folder, "--set", "teachers.network.input=fmllr", "--set", "student.network.input=fmllr")
+    assert redone == ["teachers", "targets", "student", "decode", "score"]
+    systems = results_of(folder)["systems"]
+    assert systems["baseline"]["frame_accuracy"]["test"] > 0.2
+    assert systems["baseline"]["wer"]["test"]["wer"] < 1
