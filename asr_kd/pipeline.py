@@ -151,6 +151,11 @@ def fingerprint(recipe: Recipe, name: str) -> str:
         "keys": {key: _recipe_value(recipe, key) for key in stage.keys},
         "needs": {need: fingerprint(recipe, need) for need in stage.needs},
     }
+    return digest(content)
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of what JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.scorer import Scorer
 from asr_kd.hmm.scorer import load_scorer as load_gmm
 from asr_kd.nn.posteriors import load_scorer as load_network
+from asr_kd.nn.products import threads
 from asr_kd.recipe import Width
 from asr_kd.wfst.build import WordGraph, build_graph, build_word_graph
 from asr_kd.workspace import Workspace
@@ -125,7 +126,8 @@ class Decoding:
         for number in range(1, ADAPTATIONS + 1):
             title, acoustics = f"gmm-sat {split}, adaptation {number}", gmm_acoustics(scorer, split, None)
             result = self._recognise(title, LAST_TREE, acoustics, speech.seconds, self._start, self.recipe.first_pass)
-            scorer = scorer.adapt(split, result.pdf_paths(), speech.speakers)
+            with threads(1):  # many small products: a second thread costs more than it brings
+                scorer = scorer.adapt(split, result.pdf_paths(), speech.speakers)
             seconds += result.network_seconds, result.search_seconds
         return scorer, seconds
 
