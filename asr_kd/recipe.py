@@ -99,6 +99,38 @@ class Lang(Section):
     ngram: NGram = NGram()
 
 
+class Network(Section):
+    """Input window and layers; 8 × 2560 is `{layers: 8, width: 2560}`."""
+
+    input: Literal["fbank", "fmllr"] = "fbank"
+    left: Annotated[int, Field(ge=0)] = 20
+    right: Annotated[int, Field(ge=0)] = 5
+    layers: Annotated[int, Field(ge=0)] = 4
+    width: Count = 512
+    dropout: Share = 0.1
+
+
+class Training(Section):
+    """One optimisation run. `precision: auto` takes bf16 autocast where the machine is faster with it."""
+
+    epochs: Count = 8
+    batch_frames: Count = 1024
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    momentum: Share = 0.9
+    schedule: Literal["onecycle", "newbob"] = "onecycle"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    max_grad_norm: Positive = 5.0
+
+
+class Realignment(Section):
+    """A first network on the GMM's alignment, whose scaled posteriors then align everything once more."""
+
+    network: Network = Network()
+    train: Training = Training()
+
+
 class GmmStep(Section):
     """One Kaldi training script: passes of EM, those that realign first, leaves of the tree, Gaussians at the end."""
 
@@ -127,32 +159,7 @@ class Hmm(Section):
     mllt_iterations: tuple[int, ...] = (2, 4, 6, 12)
     fmllr_iterations: tuple[int, ...] = (2, 4, 6, 12)
     fmllr_min_frames: Count = 500
-    realign_with_network: bool = False
-
-
-class Network(Section):
-    """Input window and layers; 8 × 2560 is `{layers: 8, width: 2560}`."""
-
-    input: Literal["fbank", "fmllr"] = "fbank"
-    left: Annotated[int, Field(ge=0)] = 20
-    right: Annotated[int, Field(ge=0)] = 5
-    layers: Annotated[int, Field(ge=0)] = 4
-    width: Count = 512
-    dropout: Share = 0.1
-
-
-class Training(Section):
-    """One optimisation run. `precision: auto` takes bf16 autocast where the machine is faster with it."""
-
-    epochs: Count = 8
-    batch_frames: Count = 1024
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    momentum: Share = 0.9
-    schedule: Literal["onecycle", "newbob"] = "onecycle"
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    max_grad_norm: Positive = 5.0
+    realignment: Realignment | None = None
 
 
 class Teachers(Section):

@@ -1,11 +1,13 @@
-"""Forced alignment of a whole split with one GMM (Kaldi's gmm-align-compiled, exact instead of beam search)."""
+"""Forced alignment of a whole split (Kaldi's gmm-align-compiled, exact instead of beam search)."""
 
 import logging
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.speech import Speech
@@ -34,8 +36,17 @@ class Alignment:
         return np.flatnonzero(np.isnan(self.scores))
 
 
-def align_speech(gmm: Gmm, speech: Speech, boost_silence: float = 1.0, jobs: int = 1) -> Alignment:
-    """Align every utterance; silence's likelihood is multiplied by `boost_silence`, as Kaldi's gmm-boost-silence."""
+def align_speech(
+    gmm: Gmm,
+    speech: Speech,
+    boost_silence: float = 1.0,
+    jobs: int = 1,
+    network: Callable[[int], Tensor] | None = None,
+) -> Alignment:
+    """Align every utterance; silence's likelihood is multiplied by `boost_silence`, as Kaldi's gmm-boost-silence.
+
+    network: utterance number → (frames, num_pdfs) log-likelihoods to use in place of the GMM's, over the same tree.
+    """
     codes = np.full(int(speech.starts[-1]), -1, dtype=np.int64)
     words = np.full_like(codes, -1)
     scores = np.full(len(speech), np.nan)
@@ -47,7 +58,10 @@ def align_speech(gmm: Gmm, speech: Speech, boost_silence: float = 1.0, jobs: int
         for u, graph in zip(batch, graphs, strict=True):
             pdf = gmm.tree.pdfs_of_codes(graph.codes)
             unique, column = np.unique(pdf, return_inverse=True)
-            emission = gmm.log_likelihoods(speech.features[speech.rows(u)], unique)
+            if network is None:
+                emission = gmm.log_likelihoods(speech.features[speech.rows(u)], unique)
+            else:
+                emission = network(u)[:, unique]
             emissions.append(emission + emission.new_tensor(boost[unique]))
             columns.append(column)
             pdfs.append(pdf)

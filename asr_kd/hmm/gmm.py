@@ -156,7 +156,7 @@ def single_gaussians(tree: Tree, counts: Tensor, sums: Tensor, squares: Tensor, 
 
 @dataclass
 class GmmStats:
-    """Occupancies (G,), first- and second-order sums (G, 2 dim + 1 with the count last), log-likelihood and frames."""
+    """moments (G, 2 dim + 1) float64: Σ γ x, Σ γ x² and Σ γ of each Gaussian, γ its posterior."""
 
     moments: Tensor
     log_likelihood: float = 0.0

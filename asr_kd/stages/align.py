@@ -9,7 +9,7 @@ from asr_kd.corpora.manifest import load_cuts, words_of
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import write_json
 from asr_kd.hmm import steps
-from asr_kd.hmm.aligner import Alignment
+from asr_kd.hmm.aligner import Alignment, align_speech
 from asr_kd.hmm.boundaries import boundary_errors, summarise
 from asr_kd.hmm.speech import Speech, load_speech
 from asr_kd.hmm.topology import ContextCodes
@@ -17,35 +17,28 @@ from asr_kd.hmm.training import frame_pdfs, silence_share
 from asr_kd.hmm.transcript import TranscriptCompiler
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.phones import PhoneSet
+from asr_kd.nn.inputs import load_inputs
+from asr_kd.nn.posteriors import load_scorer
+from asr_kd.nn.products import threads
+from asr_kd.nn.training import HardTargets, Run
+from asr_kd.nn.training import train as train_network
 from asr_kd.pipeline import Job
+from asr_kd.recipe import Realignment
 from asr_kd.workspace import SPLITS
 
 
 def run(job: Job) -> None:
     phone_set = PhoneSet.read(job.work.lang / "phones.txt")
     compiler = TranscriptCompiler(phone_set, Lexicon.read(job.work.lang / "lexicon.txt").entries)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # batches of utterances run in threads of their own
-    try:
-        speech = load_split(job, "train", compiler)
-        sat = train(job, speech, compiler, phone_set)
-        failed, errors = {}, {}
+    with threads(1):  # batches of utterances run in threads of their own
+        speech = {split: load_split(job, split, compiler) for split in SPLITS}
+        sat = train(job, speech["train"], compiler, phone_set)
         for split in job.progress(SPLITS, "final alignment"):
-            if split != "train":
-                speech = load_split(job, split, compiler)
-            alignment, _ = steps.align_adapted(sat, speech, job.recipe.hmm, job.jobs)
-            failed[split] = [speech.utterances[u] for u in alignment.failed]
-            silence = silence_share(sat.gmm.tree, frame_pdfs(sat.gmm.tree, alignment))
-            short = len(failed[split])
-            job.log.info("%s: %d aligned, %d too short, silence %.3f", split, len(speech) - short, short, silence)
-            write_alignment(job, split, sat, speech, alignment)
-            errors[split] = boundary_errors(load_cuts(job.work.manifest(split)), FrameStore(job.work.alignment(split)))
-        write_json(job.work.hmm / "failed.json", failed)
-        boundaries = {split: summarise(found) for split, found in errors.items() if len(found)}
-        write_json(job.work.hmm / "boundaries.json", boundaries)
-        job.log.info("word boundaries against true times: %s", boundaries or "the corpus has none")
-    finally:
-        torch.set_num_threads(threads)
+            alignment, _ = steps.align_adapted(sat, speech[split], job.recipe.hmm, job.jobs)
+            write_alignment(job, split, sat, speech[split], alignment)
+    if job.recipe.hmm.realignment:
+        realign(job, sat, speech, job.recipe.hmm.realignment)
+    write_boundaries(job)
 
 
 def load_split(job: Job, split: str, compiler: TranscriptCompiler) -> Speech:
@@ -72,12 +65,50 @@ def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: Pho
     return made[-1]
 
 
+def realign(job: Job, sat: steps.Step, speech: dict[str, Speech], recipe: Realignment) -> None:
+    """Train a network on the alignment and let its scaled likelihoods align anew (Kaldi's steps/nnet/align.sh)."""
+    path, inputs = job.work.model("realignment"), load_inputs(job.work, recipe.network, job.device)
+    plan = Run(recipe.network, recipe.train, (job.recipe.seed, "realignment"), inputs.num_pdfs, inputs.data)
+    with threads(job.jobs):
+        train_network(path, plan, inputs.train, inputs.dev, HardTargets(inputs.train.labels), job.progress, job.device)
+    scorer = load_scorer(job.work, [path.name])
+    with threads(1):
+        for split in job.progress(SPLITS, "realignment"):
+            names = speech[split].utterances
+
+            def network(utterance: int, split: str = split, names: list[str] = names) -> torch.Tensor:
+                return torch.from_numpy(scorer.log_posteriors(split, names[utterance]) - scorer.log_prior)
+
+            boost = job.recipe.hmm.boost_silence
+            alignment = align_speech(sat.gmm, speech[split], boost, job.jobs, network)
+            write_alignment(job, split, sat, speech[split], alignment)
+
+
+def write_boundaries(job: Job) -> None:
+    """hmm/boundaries.json: errors of word boundaries, for the splits whose true times are known."""
+    errors = {
+        split: boundary_errors(load_cuts(job.work.manifest(split)), FrameStore(job.work.alignment(split)))
+        for split in SPLITS
+    }
+    boundaries = {split: summarise(found) for split, found in errors.items() if len(found)}
+    write_json(job.work.hmm / "boundaries.json", boundaries)
+    job.log.info("word boundaries against true times: %s", boundaries or "the corpus has none")
+
+
 def write_alignment(job: Job, split: str, sat: steps.Step, speech: Speech, alignment: Alignment) -> None:
-    """One row a frame: pdf, left phone, phone, right phone, HMM state, number of the word (−1 in silence)."""
+    """One row a frame: pdf, left phone, phone, right phone, HMM state, number of the word (−1 in silence).
+
+    Utterances without an alignment are logged and listed in hmm/failed-SPLIT.json.
+    """
     pdfs = frame_pdfs(sat.gmm.tree, alignment)
     decoded = ContextCodes(len(sat.gmm.tree.phone_set)).decode(alignment.codes)
     table = np.stack([pdfs, *decoded, alignment.words], axis=1).astype(np.int16)
-    failed = set(alignment.failed.tolist())
-    rows = {name: table[speech.rows(u)] for u, name in enumerate(speech.utterances) if u not in failed}
+    failed = [speech.utterances[u] for u in alignment.failed]
+    rows = {name: table[speech.rows(u)] for u, name in enumerate(speech.utterances) if name not in failed}
     meta = {"num_pdfs": sat.gmm.num_pdfs, "tree_hash": sat.gmm.tree.digest}
     write_store(job.work.alignment(split), rows, meta)
+    write_json(job.work.hmm / f"failed-{split}.json", failed)
+    silence = silence_share(sat.gmm.tree, pdfs)
+    job.log.info("%s: %d aligned, silence %.3f of the frames", split, len(rows), silence)
+    if failed:
+        job.log.warning("%s: %d too short for their transcripts: %s", split, len(failed), ", ".join(failed))
