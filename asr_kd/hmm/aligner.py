@@ -1,6 +1,5 @@
 """Forced alignment of a whole split (Kaldi's gmm-align-compiled, exact instead of beam search)."""
 
-import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ from asr_kd.hmm.viterbi import align
 BATCH_STATES = 60_000
 # Kaldi aligns with acoustic scale 0.1, self-loop scale 0.1, transition scale 1; here the acoustic scale is 1
 SELF_LOOP_SCALE, TRANSITION_SCALE = 1.0, 10.0
-log = logging.getLogger("asr_kd")
 
 
 @dataclass(frozen=True)
