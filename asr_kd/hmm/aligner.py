@@ -69,7 +69,8 @@ def align_speech(
                 words[speech.rows(u)] = graph.words[path.states]
                 scores[u] = path.score
 
-    gmm.log_likelihoods(speech.features[:1])  # fills the caches that the threads share
+    if network is None:
+        gmm.log_likelihoods(speech.features[:1])  # fills the caches that the threads share
     with ThreadPoolExecutor(jobs) as threads:
         list(threads.map(align_batch, _batches(speech)))
     return Alignment(codes, words, scores)
