@@ -155,8 +155,17 @@ def fingerprint(recipe: Recipe, name: str) -> str:
 
 
 def digest(content: Any) -> str:
-    """SHA-256 of what JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what JSON can hold, keys that are null left out: an option that is off is as good as absent.
+
+    So a release that adds such an option to the recipe leaves finished stages finished.
+    """
+    return hashlib.sha256(json.dumps(_without_nulls(content), sort_keys=True).encode()).hexdigest()
+
+
+def _without_nulls(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nulls(value) for key, value in content.items() if value is not None}
+    return [_without_nulls(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def _recipe_value(recipe: Recipe, key: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
-from asr_kd.pipeline import STAGE_NAMES, Job, run_stages, stage_seconds
+from asr_kd.pipeline import STAGE_NAMES, Job, digest, run_stages, stage_seconds
 from asr_kd.recipe import Recipe, load_recipe
 from asr_kd.workspace import Workspace
 
@@ -140,3 +140,9 @@ def test_records_logs_and_recipe_explain_the_run(
     assert stage_seconds(work) == {"prepare": {key: record[key] for key in ("seconds", "cpu_seconds")}}
     assert load_recipe(work.root / "recipe.yaml") == with_key(tmp_path, "seed=3")
     assert read_json(work.root / "environment.json")["packages"]["torch"]
+
+
+def test_an_option_that_is_off_is_as_good_as_absent() -> None:
+    assert digest({"a": 1, "b": {"c": None}, "d": [{"e": None}]}) == digest({"a": 1, "b": {}, "d": [{}]})
+    assert digest({"a": 1}) != digest({"a": 0})
+    assert digest({"a": [None, 1]}) != digest({"a": [1]})

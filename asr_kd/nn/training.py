@@ -65,8 +65,12 @@ class Run:
     data: str
 
     def identity(self, targets: TargetSource) -> str:
-        """SHA-256 over everything that decides the trained weights, machine and precision aside."""
-        parts = [self.network.model_dump(), self.training.model_dump(), self.seed, self.num_pdfs, self.data]
+        """SHA-256 over everything that decides the trained weights, machine and precision aside.
+
+        Options that are off (null) are left out: a network stays finished when a release adds one.
+        """
+        shape, training = (section.model_dump(exclude_none=True) for section in (self.network, self.training))
+        parts = [shape, training, self.seed, self.num_pdfs, self.data]
         return hashlib.sha256(json.dumps([*parts, targets.identity]).encode()).hexdigest()
 
 
