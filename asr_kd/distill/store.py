@@ -3,7 +3,8 @@
 A folder of memory-mapped shards and an `index.json` written last; an index means that the store is whole. A shard is
 `states-NNN.npy`, (frames, k) uint16: the k most probable tied states, best first; `log_post-NNN.npy`, (frames, k)
 float16: natural logs of their posteriors; `log_tail-NNN.npy`, (frames, temperatures) float16: natural logs of the sum
-of p^(1/T) over the states left out. A dense store has `log_post` alone, over all states in their order.
+of p^(1/T) over the states left out. A dense store has `log_post` alone, over all states in their order. A randomly
+pruned one has no `log_tail`, and its `log_post` are the logs of the drawn states' values, at its one temperature.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ FLOAT16_MIN = float(np.finfo(np.float16).min)
 
 @dataclass
 class SoftFrames:
-    """Soft targets of consecutive frames; states and log_tail are None in a dense store."""
+    """Soft targets of consecutive frames; states is None in a dense store, log_tail there and in a pruned one."""
 
     log_post: Tensor
     states: Tensor | None
@@ -115,8 +116,23 @@ class TargetStore:
         self.temperatures: tuple[float, ...] = tuple(self.meta["temperatures"])
         self._utterances: dict[str, list[int]] = index["utterances"]
         self._bounds = np.cumsum([0, *index["shards"]])
-        self._columns = ["log_post"] if self.meta["top_k"] is None else ["log_post", "states", "log_tail"]
+        self._columns = ["log_post"] if self.dense else ["log_post", "states", "log_tail"]
+        if self.pruned:
+            self._columns.remove("log_tail")
         self._shards = [self._open_shard(number) for number in range(len(index["shards"]))]
+
+    @property
+    def dense(self) -> bool:
+        return self.meta["top_k"] is None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the states were drawn at random; then `temperatures` has one."""
+        return self.meta.get("pruning") == "random"
+
+    def __len__(self) -> int:
+        """Frames."""
+        return int(self._bounds[-1])
 
     def _open_shard(self, number: int) -> dict[str, np.ndarray]:
         expected = int(self._bounds[number + 1] - self._bounds[number])
@@ -165,10 +181,9 @@ class TargetStore:
             for name, array in self._shards[number].items():
                 gathered[name][where] = array[rows[where] - self._bounds[number]]
         log_post = torch.from_numpy(gathered["log_post"]).float()
-        if "states" not in gathered:
-            return SoftFrames(log_post, None, None)
-        states = torch.from_numpy(gathered["states"].astype(np.int64))
-        return SoftFrames(log_post, states, torch.from_numpy(gathered["log_tail"]).float())
+        states = torch.from_numpy(gathered["states"].astype(np.int64)) if "states" in gathered else None
+        log_tail = torch.from_numpy(gathered["log_tail"]).float() if "log_tail" in gathered else None
+        return SoftFrames(log_post, states, log_tail)
 
 
 def _flat(meta: dict[str, Any]) -> dict[str, Any]:

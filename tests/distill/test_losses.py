@@ -7,7 +7,8 @@ from scipy.special import logsumexp, softmax
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from asr_kd.distill.losses import distillation_loss, tail_at, temper
+from asr_kd.distill import losses
+from asr_kd.distill.losses import distillation_loss, logit_loss, tail_at, temper
 from asr_kd.nn.seeds import generator
 
 FRAMES, STATES, TOP = 7, 30, 5
@@ -138,3 +139,57 @@ def test_the_soft_gradient_keeps_its_size_as_the_temperature_rises(log_post: Ten
     (found,) = torch.autograd.grad(loss, logits)
     z, v = logits - logits.mean(1, keepdim=True), log_post - log_post.mean(1, keepdim=True)
     assert torch.allclose(found, (z - v) / STATES / FRAMES, atol=2e-4)
+
+
+@pytest.mark.parametrize("hard_weight", [0.0, 0.4])
+@pytest.mark.parametrize("truncated", [False, True])
+def test_logit_loss_and_its_gradient_are_those_of_the_definition(
+    log_post: Tensor, logits: Tensor, labels: Tensor, truncated: bool, hard_weight: float
+) -> None:
+    states, best, tail = truncate(log_post, 1.0)
+    if truncated:
+        others = logits.scatter(1, states, -math.inf).logsumexp(1, keepdim=True)
+        student, teacher = torch.cat([logits.gather(1, states), others], 1), torch.cat([best, tail[:, None]], 1)
+    else:
+        student, teacher = logits, log_post
+    error = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
+    expected = (1 - hard_weight) * error.square().mean(1).mean() / 2 + hard_weight * cross_entropy(logits, labels)
+    some = states if truncated else None
+    loss = logit_loss(logits, labels, some, teacher, hard_weight)
+    assert loss.item() == pytest.approx(expected.item())
+    (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (wanted,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    assert torch.allclose(found, wanted)
+    # Logits are known up to a constant a frame.
+    constants = torch.arange(FRAMES)[:, None]
+    shifted = logit_loss(logits + constants, labels, some, teacher - 3 * constants, hard_weight)
+    assert shifted.item() == pytest.approx(loss.item())
+
+
+def test_matching_logits_is_the_limit_of_soft_targets(log_post: Tensor, logits: Tensor, labels: Tensor) -> None:
+    """Hinton et al. 2015, section 2.1; so hard weights mean the same in both."""
+    target = temper(log_post, None, 1000.0).double()
+    soft = distillation_loss(logits, labels, None, target, 1000.0, 0.4)
+    matching = logit_loss(logits, labels, None, log_post, 0.4)
+    (found,), (wanted,) = (torch.autograd.grad(loss, logits, retain_graph=True) for loss in (matching, soft))
+    assert torch.allclose(found, wanted, atol=2e-4)
+
+
+def test_matching_the_logits_of_the_same_network_is_perfect(logits: Tensor, labels: Tensor) -> None:
+    log_post = logits.detach().log_softmax(1)
+    states, best, tail = truncate(log_post, 1.0)
+    assert logit_loss(logits, labels, None, log_post, 0.0).item() < 1e-20
+    assert logit_loss(logits, labels, states, torch.cat([best, tail[:, None]], 1), 0.0).item() < 1e-20
+
+
+@pytest.mark.parametrize("hard_weight", [0.0, 0.3])
+def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, log_post: Tensor, logits: Tensor, labels: Tensor, hard_weight: float
+) -> None:
+    states, best, tail = truncate(log_post, 2.0)
+    target, results = temper(best, tail, 2.0).double(), []
+    for rows in (FRAMES, 3):
+        monkeypatch.setattr(losses, "ROWS", rows)
+        loss = distillation_loss(logits, labels, states, target, 2.0, hard_weight)
+        results.append((loss, *torch.autograd.grad(3 * loss, logits)))
+    assert all(torch.equal(whole, parts) for whole, parts in zip(*results, strict=True))
