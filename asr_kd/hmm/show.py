@@ -30,6 +30,16 @@ def describe(path: Path, phone: str | None = None, depth: int = 2) -> Group:
     )
 
 
+def pdf_names(tree: Tree) -> list[str]:
+    """For each tied state its phone and HMM state, as `IY.1`, whatever the context: several have the same name."""
+    names = [""] * tree.num_pdfs
+    for phone, roots in enumerate(tree.roots.tolist()):
+        for state, root in enumerate(roots):
+            for pdf in tree.leaves_below(root) if root >= 0 else ():
+                names[pdf] = f"{tree.phone_set.base(phone)}.{state}"
+    return names
+
+
 def _first_questions(tree: Tree, only: str | None, depth: int) -> Iterator[TextTree]:
     for base in [only] if only else tree.phone_set.bases:
         phone = tree.phone_set.ids[f"{base}_S"]
