@@ -1,5 +1,6 @@
 """What the rest of the system knows of a corpus: lhotse cuts, one supervision each, per split."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import lhotse
@@ -13,6 +14,24 @@ def load_cuts(path: Path) -> lhotse.CutSet:
     if not path.exists():
         raise UserError(f"{path}: missing; run --stage 0 (prepare)")
     return lhotse.load_manifest(path, lhotse.CutSet)
+
+
+def sped_up(cuts: Iterable[lhotse.MonoCut], factors: Sequence[float] | None) -> list[lhotse.MonoCut]:
+    """Copies of the cuts resampled to each speed (Ko et al. 2015; Kaldi's perturb_data_dir_speed.sh).
+
+    Utterance and speaker end in `_sp` and the factor: a voice at another speed is another speaker's.
+    Raises UserError for factors that would make the same speech twice.
+    """
+    factors = factors or ()
+    if 1 in factors or len(set(factors)) < len(factors):
+        raise UserError(f"features.speed: {list(factors)} must differ from 1 and from each other; remove the factor")
+    copies = []
+    for cut in cuts if factors else ():
+        for factor in factors:
+            copy = cut.perturb_speed(factor)
+            copy.supervisions[0].speaker += copy.id.removeprefix(cut.id)
+            copies.append(copy)
+    return copies
 
 
 def words_of(cut: lhotse.MonoCut) -> list[str]:

@@ -1,35 +1,68 @@
-"""Speaker-adapted features for networks whose recipe says `input: fmllr`."""
+"""Speaker-adapted features for networks whose recipe says `input: fmllr` or `fmllr+fbank`."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from asr_kd.corpora.manifest import load_cuts
+from asr_kd.corpora.manifest import load_cuts, sped_up
 from asr_kd.decode.systems import LAST_TREE, SPLITS, Decoding
+from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
-from asr_kd.files import read_json
+from asr_kd.files import read_json, write_json
 from asr_kd.hmm.scorer import Scorer, load_scorer
+from asr_kd.workspace import SPLITS as ALL_SPLITS
 
 
-def write_adapted_features(decoding: Decoding) -> None:
+def write_adapted_features(decoding: Decoding, with_fbank: bool = False) -> None:
     """Write hmm/fmllr/{train,dev,test}, unless they are there for the same language, alignment and first pass.
 
     Train speakers' transforms come from the forced alignment, those of dev and test from what the first pass
     recognises: no transcript of theirs is used (Kaldi's nnet recipes on fMLLR features do the same).
+    with_fbank: write hmm/fmllr+fbank/{train,dev,test} too, each frame's filterbanks behind its adapted features.
     """
     work, hmm = decoding.work, decoding.job.recipe.hmm
     made_from = [*decoding.graph_inputs, decoding.recipe.first_pass.model_dump(), decoding.recipe.acoustic_scale]
-    index = work.adapted("test") / "index.json"
-    if index.exists() and read_json(index)["meta"].get("made_from") == made_from:
-        return
-    scorer = load_scorer(work, LAST_TREE, hmm.lda_context, hmm.fmllr_min_frames)
-    adapted = {"train": _adapt_to_alignment(decoding, scorer)}
-    adapted |= {split: decoding.adapted(scorer, split)[0] for split in SPLITS}
-    for split, speaker_scorer in adapted.items():
-        utterances = decoding.job.progress(speaker_scorer.transforms or {}, f"{split} adapted features")
-        rows = {u: speaker_scorer.adapted_features(split, u).numpy().astype(np.float16) for u in utterances}
-        write_store(work.adapted(split), rows, {"kind": "fmllr", "made_from": made_from})
+    if not (_is_there(work.adapted("test"), made_from) and work.adapting_seconds.exists()):
+        scorer = load_scorer(work, LAST_TREE, hmm.lda_context, hmm.fmllr_min_frames)
+        adapted = {"train": _adapt_to_alignment(decoding, scorer)}
+        for split in SPLITS:
+            adapted[split], seconds = decoding.adapted(scorer, split)
+        write_json(work.adapting_seconds, seconds.tolist())  # test's, the last
+        for split, speaker_scorer in adapted.items():
+            utterances = decoding.job.progress(speaker_scorer.transforms or {}, f"{split} adapted features")
+            rows = {u: speaker_scorer.adapted_features(split, u).numpy().astype(np.float16) for u in utterances}
+            write_store(work.adapted(split), rows, {"kind": "fmllr", "made_from": made_from})
+    kind = "fmllr+fbank"
+    if with_fbank and not _is_there(work.adapted("test", kind), made_from):
+        for split in ALL_SPLITS:
+            rows = side_by_side(FrameStore(work.adapted(split)), FrameStore(work.features("fbank", split)))
+            write_store(work.adapted(split, kind), rows, {"kind": kind, "made_from": made_from})
+
+
+def side_by_side(first: FrameStore, second: FrameStore) -> dict[str, np.ndarray]:
+    """The utterances of both stores, each frame's values of `second` behind those of `first`.
+
+    Raises UserError where an utterance's frames differ in number.
+    """
+    rows = {}
+    for utterance in (name for name in first if name in second):
+        if first.frames(utterance) != second.frames(utterance):
+            raise UserError(
+                f"{first.path}: {utterance} has {first.frames(utterance)} frames, {second.frames(utterance)} in "
+                f"{second.path}; run --stage 1 (features) again"
+            )
+        rows[utterance] = np.hstack([first[utterance], second[utterance]])
+    return rows
+
+
+def _is_there(path: Path, made_from: list[Any]) -> bool:
+    index = path / "index.json"
+    return index.exists() and read_json(index)["meta"].get("made_from") == made_from
 
 
 def _adapt_to_alignment(decoding: Decoding, scorer: Scorer) -> Scorer:
-    alignment = FrameStore(decoding.work.alignment("train"))
-    speakers = {cut.id: cut.supervisions[0].speaker for cut in load_cuts(decoding.work.manifest("train"))}
+    alignment, cuts = FrameStore(decoding.work.alignment("train")), list(load_cuts(decoding.work.manifest("train")))
+    cuts += sped_up(cuts, decoding.job.recipe.features.speed)
+    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
     return scorer.adapt("train", {u: alignment[u][:, 0].astype(np.int64) for u in alignment}, speakers)

@@ -47,6 +47,17 @@ class _ReluDropout(torch.autograd.Function):
         return passed.mul_(ctx.scale), None, None  # type: ignore[attr-defined]
 
 
+def dropped_input(x: Tensor, probability: float, draws: torch.Generator | None) -> Tensor:
+    """dropout(x) of values that no gradient is asked for; probability, scale and `draws` as in `relu_dropout`."""
+    levels = dropped_levels(probability)
+    if draws is None or levels == 0:
+        return x
+    y = x * (256 / (256 - levels))
+    mask = keep_mask(y.shape, levels, y.dtype, draws)
+    y.view(mask.dtype).bitwise_and_(mask)
+    return y
+
+
 def relu_dropout(x: Tensor, probability: float, draws: torch.Generator | None) -> Tensor:
     """dropout(relu(x)), kept units scaled so that the expectation is relu(x) (Srivastava et al. 2014).
 

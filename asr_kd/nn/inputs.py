@@ -22,8 +22,9 @@ class Inputs:
 
 
 def input_path(work: Workspace, network: Network, split: str) -> Path:
-    """The store that `network.input` names: filterbanks, or speaker-adapted features."""
-    return work.features("fbank", split) if network.input == "fbank" else work.adapted(split)
+    """The store that `network.input` names: filterbanks, pixels, speaker-adapted features with or without the first."""
+    extracted = network.input in ("fbank", "pixels")
+    return work.features(network.input, split) if extracted else work.adapted(split, network.input)
 
 
 def load_frames(work: Workspace, network: Network, split: str, device: str = "cpu") -> Frames:
@@ -38,8 +39,14 @@ def load_frames(work: Workspace, network: Network, split: str, device: str = "cp
     return frames
 
 
-def load_inputs(work: Workspace, network: Network, device: str = "cpu") -> Inputs:
+def load_inputs(
+    work: Workspace, network: Network, device: str = "cpu", fraction: float | None = None, seed: int = 0
+) -> Inputs:
+    """fraction: share of the training frames to keep, drawn by utterance from `seed`; None keeps all."""
     train, dev = (load_frames(work, network, split, device) for split in ("train", "dev"))
     paths = [path for split in ("train", "dev") for path in (input_path(work, network, split), work.alignment(split))]
     num_pdfs = FrameStore(work.alignment("train")).meta["num_pdfs"]
-    return Inputs(train, dev, num_pdfs, joint_hash(store_hash(path) for path in paths))
+    data = joint_hash(store_hash(path) for path in paths)
+    if fraction is not None:
+        train, data = train.share(fraction, (seed, "fraction")), joint_hash([data, f"{fraction} {seed}"])
+    return Inputs(train, dev, num_pdfs, data)

@@ -1,11 +1,12 @@
 """Stage 3: GMM-HMM training in four steps, then one tied state for every frame of every split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from lhotse import MonoCut
 
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import load_cuts, sped_up, words_of
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import write_json
 from asr_kd.hmm import steps
@@ -24,6 +25,7 @@ from asr_kd.nn.training import HardTargets, Run
 from asr_kd.nn.training import train as train_network
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Realignment
+from asr_kd.stages.teachers import prepare_input
 from asr_kd.workspace import SPLITS
 
 
@@ -32,17 +34,23 @@ def run(job: Job) -> None:
     compiler = TranscriptCompiler(phone_set, Lexicon.read(job.work.lang / "lexicon.txt").entries)
     with threads(1):  # batches of utterances run in threads of their own
         speech = {split: load_split(job, split, compiler) for split in SPLITS}
-        sat = train(job, speech["train"], compiler, phone_set)
+        sat = train(job, speech["train"][0], compiler, phone_set)
         for split in job.progress(SPLITS, "final alignment"):
-            alignment, _ = steps.align_adapted(sat, speech[split], job.recipe.hmm, job.jobs)
-            write_alignment(job, split, sat, speech[split], alignment)
+            alignments = [steps.align_adapted(sat, part, job.recipe.hmm, job.jobs)[0] for part in speech[split]]
+            write_alignment(job, split, sat, speech[split], alignments)
     if job.recipe.hmm.realignment:
         realign(job, sat, speech, job.recipe.hmm.realignment)
     write_boundaries(job)
 
 
-def load_split(job: Job, split: str, compiler: TranscriptCompiler) -> Speech:
-    cuts = load_cuts(job.work.manifest(split))
+def load_split(job: Job, split: str, compiler: TranscriptCompiler) -> list[Speech]:
+    """The split's utterances, which GMMs are trained on, and behind them, for train, their sped-up copies, if any."""
+    cuts = list(load_cuts(job.work.manifest(split)))
+    parts = [cuts, sped_up(cuts, job.recipe.features.speed if split == "train" else None)]
+    return [load_part(job, split, part, compiler) for part in parts if part]
+
+
+def load_part(job: Job, split: str, cuts: Sequence[MonoCut], compiler: TranscriptCompiler) -> Speech:
     graphs = {cut.id: compiler.compile(words_of(cut)) for cut in job.progress(cuts, f"{split} transcript graphs")}
     speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
     return load_speech(FrameStore(job.work.features("mfcc", split)), speakers, graphs, job.device)
@@ -65,23 +73,33 @@ def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: Pho
     return made[-1]
 
 
-def realign(job: Job, sat: steps.Step, speech: dict[str, Speech], recipe: Realignment) -> None:
-    """Train a network on the alignment and let its scaled likelihoods align anew (Kaldi's steps/nnet/align.sh)."""
-    path, inputs = job.work.model("realignment"), load_inputs(job.work, recipe.network, job.device)
-    plan = Run(recipe.network, recipe.train, (job.recipe.seed, "realignment"), inputs.num_pdfs, inputs.data)
-    with threads(job.jobs):
-        train_network(path, plan, inputs.train, inputs.dev, HardTargets(inputs.train.labels), job.progress, job.device)
-    scorer = load_scorer(job.work, [path.name])
+def realign(job: Job, sat: steps.Step, speech: dict[str, list[Speech]], recipe: Realignment) -> None:
+    """Train networks on the alignment and let their scaled likelihoods align anew (Kaldi's steps/nnet/align.sh)."""
+    prepare_input(job, recipe.network)
+    scorer = load_scorer(job.work, train_realigners(job, recipe))
+
+    def align_part(split: str, part: Speech) -> Alignment:
+        def network(utterance: int) -> torch.Tensor:
+            return torch.from_numpy(scorer.log_posteriors(split, part.utterances[utterance]) - scorer.log_prior)
+
+        return align_speech(sat.gmm, part, job.recipe.hmm.boost_silence, job.jobs, network)
+
     with threads(1):
         for split in job.progress(SPLITS, "realignment"):
-            names = speech[split].utterances
+            write_alignment(job, split, sat, speech[split], [align_part(split, part) for part in speech[split]])
 
-            def network(utterance: int, split: str = split, names: list[str] = names) -> torch.Tensor:
-                return torch.from_numpy(scorer.log_posteriors(split, names[utterance]) - scorer.log_prior)
 
-            boost = job.recipe.hmm.boost_silence
-            alignment = align_speech(sat.gmm, speech[split], boost, job.jobs, network)
-            write_alignment(job, split, sat, speech[split], alignment)
+def train_realigners(job: Job, recipe: Realignment) -> list[str]:
+    """The names of the trained networks: `realignment`, or `realignment-00` … for several members."""
+    seed, count = (job.recipe.seed, "realignment"), recipe.members
+    plans = {f"realignment-{i:02d}": (*seed, i) for i in range(count)} if count else {"realignment": seed}
+    inputs = load_inputs(job.work, recipe.network, job.device)
+    targets = HardTargets(inputs.train.labels)
+    with threads(job.jobs):
+        for name, key in plans.items():
+            plan, path = Run(recipe.network, recipe.train, key, inputs.num_pdfs, inputs.data), job.work.model(name)
+            train_network(path, plan, inputs.train, inputs.dev, targets, job.progress, job.device)
+    return list(plans)
 
 
 def write_boundaries(job: Job) -> None:
@@ -95,20 +113,26 @@ def write_boundaries(job: Job) -> None:
     job.log.info("word boundaries against true times: %s", boundaries or "the corpus has none")
 
 
-def write_alignment(job: Job, split: str, sat: steps.Step, speech: Speech, alignment: Alignment) -> None:
+def write_alignment(
+    job: Job, split: str, sat: steps.Step, speech: Sequence[Speech], alignments: Sequence[Alignment]
+) -> None:
     """One row a frame: pdf, left phone, phone, right phone, HMM state, number of the word (−1 in silence).
 
-    Utterances without an alignment are logged and listed in hmm/failed-SPLIT.json.
+    speech, alignments: the split's parts. Utterances without an alignment are logged and listed in
+    hmm/failed-SPLIT.json.
     """
-    pdfs = frame_pdfs(sat.gmm.tree, alignment)
-    decoded = ContextCodes(len(sat.gmm.tree.phone_set)).decode(alignment.codes)
-    table = np.stack([pdfs, *decoded, alignment.words], axis=1).astype(np.int16)
-    failed = [speech.utterances[u] for u in alignment.failed]
-    rows = {name: table[speech.rows(u)] for u, name in enumerate(speech.utterances) if name not in failed}
+    rows: dict[str, np.ndarray] = {}
+    failed, pdfs = [], [frame_pdfs(sat.gmm.tree, alignment) for alignment in alignments]
+    for part, alignment, states in zip(speech, alignments, pdfs, strict=True):
+        decoded = ContextCodes(len(sat.gmm.tree.phone_set)).decode(alignment.codes)
+        table = np.stack([states, *decoded, alignment.words], axis=1).astype(np.int16)
+        missing = [part.utterances[u] for u in alignment.failed]
+        rows |= {name: table[part.rows(u)] for u, name in enumerate(part.utterances) if name not in missing}
+        failed += missing
     meta = {"num_pdfs": sat.gmm.num_pdfs, "tree_hash": sat.gmm.tree.digest}
     write_store(job.work.alignment(split), rows, meta)
     write_json(job.work.hmm / f"failed-{split}.json", failed)
-    silence = silence_share(sat.gmm.tree, pdfs)
+    silence = silence_share(sat.gmm.tree, np.concatenate(pdfs))
     job.log.info("%s: %d aligned, silence %.3f of the frames", split, len(rows), silence)
     if failed:
         job.log.warning("%s: %d too short for their transcripts: %s", split, len(failed), ", ".join(failed))

@@ -3,7 +3,9 @@
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
-from asr_kd.corpora.manifest import load_cuts
+from lhotse import MonoCut
+
+from asr_kd.corpora.manifest import load_cuts, sped_up
 from asr_kd.errors import UserError
 from asr_kd.features.extract import KINDS, Group, Mapping, extract_group, group_speakers, workers
 from asr_kd.features.filterbank import FRAME_LENGTH_MS, FRAME_SHIFT_MS, check_bands
@@ -32,7 +34,7 @@ def _extract(job: "Job", split: str, mapping: Mapping) -> list[Group]:
     paths = {kind: job.work.features(kind, split) for kind in KINDS}
     for path in paths.values():
         clear_store(path)
-    cuts = group_speakers(load_cuts(job.work.manifest(split)))
+    cuts = group_speakers(cuts_of(job, split))
     rate = job.recipe.corpus.sample_rate
     results = mapping(extract_group, count(), cuts, repeat(paths), repeat(job.recipe.features), repeat(rate))
     groups = list(job.progress(results, f"features of {split}", len(cuts)))
@@ -47,6 +49,12 @@ def _extract(job: "Job", split: str, mapping: Mapping) -> list[Group]:
         write_json(path / "stats.json", moments)
         write_index(path, shards, _meta(job, kind))
     return groups
+
+
+def cuts_of(job: "Job", split: str) -> list[MonoCut]:
+    """The split's cuts, and for train their sped-up copies."""
+    cuts = list(load_cuts(job.work.manifest(split)))
+    return cuts + sped_up(cuts, job.recipe.features.speed if split == "train" else None)
 
 
 def _meta(job: "Job", kind: str) -> dict[str, Any]:

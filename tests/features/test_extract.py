@@ -6,8 +6,10 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
+from asr_kd.corpora.manifest import samples_of, sped_up
 from asr_kd.errors import UserError
 from asr_kd.features import extract
+from asr_kd.features.extract import KINDS
 from asr_kd.features.filterbank import fbank, mfcc
 from asr_kd.features.store import FrameStore
 from asr_kd.pipeline import Job
@@ -105,6 +107,22 @@ def test_files_do_not_depend_on_the_number_of_processes(
     assert len(files) > 12
     for file in files:
         assert (one / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_copies_at_other_speeds_join_the_training_speech_alone(tmp_path: Path, cuts: list[MonoCut]) -> None:
+    plain, sped = (run_stage(tmp_path / str(speed), cuts, Features(speed=speed)) for speed in (None, (0.8,)))
+    copies = {copy.id: copy for copy in sped_up(cuts, (0.8,))}
+    for kind in KINDS:
+        for split in SPLITS:
+            ours, theirs = (FrameStore(work.features(kind, split)) for work in (sped, plain))
+            assert set(ours) - set(theirs) == (set(copies) if split == "train" else set())
+            assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    store = FrameStore(sped.features("fbank", "train"))
+    for speaker in SPEAKERS:
+        names = [name for name, copy in copies.items() if copy.supervisions[0].speaker == f"{speaker}_sp0.8"]
+        assert len(names) == SPEAKERS[speaker]
+        raw = fbank([samples_of(copies[name]) for name in names], RATE, Filterbank())
+        np.testing.assert_allclose(np.concatenate([store[name] for name in names]), standardised(raw), atol=4e-3)
 
 
 def test_bad_utterances_are_listed_and_the_others_kept(tmp_path: Path, cuts: list[MonoCut]) -> None:

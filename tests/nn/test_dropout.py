@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from asr_kd.nn.dropout import dropped_levels, keep_mask, relu_dropout
+from asr_kd.nn.dropout import dropped_input, dropped_levels, keep_mask, relu_dropout
 from asr_kd.nn.seeds import generator
 
 
@@ -46,6 +46,16 @@ def test_is_off_at_inference_and_at_zero() -> None:
     x = torch.randn(8, 8, generator=generator((7,)))
     assert torch.equal(relu_dropout(x, 0.5, None), x.relu())
     assert torch.equal(relu_dropout(x, 0.0, generator((8,))), x.relu())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_drops_inputs_of_either_sign_and_keeps_their_expectation(dtype: torch.dtype) -> None:
+    x = torch.randn(64, generator=generator((9,))).to(dtype).expand(20000, 64).contiguous()
+    y = dropped_input(x, 0.25, generator((10,)))
+    kept = y != 0
+    assert y.dtype == dtype and torch.allclose(y[kept], (x / 0.75).to(dtype)[kept], rtol=1e-2)
+    assert abs(float(kept.double().mean()) - 0.75) < 5 * math.sqrt(0.75 * 0.25 / x.numel())
+    assert torch.equal(dropped_input(x, 0.25, None), x) and torch.equal(dropped_input(x, 0.0, generator((8,))), x)
 
 
 def test_depends_on_the_key_alone() -> None:
