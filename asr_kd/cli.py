@@ -1,6 +1,7 @@
 """The `asr-kd` command."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,8 @@ STAGE_HELP = ", ".join(f"{number} {stage.name}" for number, stage in enumerate(S
 
 hmm_app = typer.Typer(no_args_is_help=True, help="Look into the GMM-HMM half.")
 app.add_typer(hmm_app, name="hmm")
+targets_app = typer.Typer(no_args_is_help=True, help="Look into the soft targets.")
+app.add_typer(targets_app, name="targets")
 
 
 @app.callback()
@@ -48,6 +51,50 @@ def run(
         run_stages(loaded, exp or Path("exp") / loaded.name, stage, stop_stage, device, jobs or os.cpu_count() or 1)
 
 
+@app.command()
+def experiment(
+    file: Annotated[Path, typer.Argument(help="Experiment file (YAML), see docs/experiments.md.")],
+    base: Annotated[Path | None, typer.Option(help="Base recipe [default: the file's].")] = None,
+    base_exp: Annotated[
+        Path | None, typer.Option(help="Experiment directory of the base recipe, shared from [default: exp/RECIPE].")
+    ] = None,
+    exp: Annotated[Path | None, typer.Option(help="Where the cells and the table go [default: exp/FILE].")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, for example 0,1,2 [default: the file's].")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a recipe key in all cells; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cores to use [default: the machine's].")] = None,
+    table_only: Annotated[bool, typer.Option("--table-only", help="Run nothing; gather what there is.")] = False,
+) -> None:
+    """Run a grid of recipes × seeds over a base experiment; what is done or can be shared is not run again."""
+    from asr_kd.experiment.run import Request, run_experiment
+    from asr_kd.experiment.scheduler import StageProcess
+
+    with user_errors():
+        check_device(device)
+        request = Request(file, base, base_exp, exp, parse_seeds(seeds), overrides or [], jobs or os.cpu_count() or 1)
+        try:
+            failed = run_experiment(request, None if table_only else partial(StageProcess, device=device))
+        except KeyboardInterrupt:
+            console.print("asr-kd: interrupted; the same command continues", style="red")
+            raise typer.Exit(130) from None
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...]:
+    """`0,1,2` to (0, 1, 2); nothing to ()."""
+    try:
+        seeds = tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        seeds = (-1,)
+    if any(seed < 0 for seed in seeds):
+        raise UserError(f"--seeds {text}: write whole numbers with commas between them, for example 0,1,2")
+    return tuple(dict.fromkeys(seeds))
+
+
 @hmm_app.command()
 def show(
     exp: Annotated[Path, typer.Argument(help="Experiment directory.")],
@@ -60,6 +107,17 @@ def show(
 
     with user_errors():
         rich.print(describe(Workspace(exp).gmm(step), phone, depth))
+
+
+@targets_app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="Experiment directory, or its targets.")],
+) -> None:
+    """Print what the soft targets hold: frames, size, tails, entropy, agreement with the alignment, origin."""
+    from asr_kd.distill.inspection import describe_targets
+
+    with user_errors():
+        rich.print(describe_targets(path))
 
 
 class user_errors:

@@ -45,7 +45,9 @@ console = Console(stderr=True)
 class Stage:
     """`keys`: recipe keys it uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job).
 
-    `after`: stages it reads too, of which only the recipe keys named in `keys` change what it reads.
+    `after`: stages it reads too, of which only the recipe keys named in `keys` change what it reads. `files`: what it
+    leaves below the experiment directory, as glob patterns; logs and what several stages share (graphs, adapted
+    features) aside.
     """
 
     name: str
@@ -53,32 +55,53 @@ class Stage:
     needs: tuple[str, ...]
     title: str
     after: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 # What of the language decides the alignment: all but the n-gram's sizes, so sweeping those trains nothing.
 LEXICON_KEYS = ("lexicon", "g2p", "vocabulary", "vocabulary_in_lexicon_only", "max_words", "ngram.arpa")
 
 STAGES = (
-    Stage("prepare", ("corpus", "seed"), (), "corpus to manifests"),
-    Stage("features", ("features", "corpus.sample_rate"), ("prepare",), "filterbanks and MFCC"),
-    Stage("lang", ("lang", "seed"), ("prepare",), "lexicon and language model"),
+    Stage("prepare", ("corpus", "seed"), (), "corpus to manifests", files=("manifests", "corpus")),
+    Stage("features", ("features", "corpus.sample_rate"), ("prepare",), "filterbanks and MFCC", files=("features",)),
+    Stage("lang", ("lang", "seed"), ("prepare",), "lexicon and language model", files=("lang",)),
     Stage(
         "align",
         ("hmm", "seed", *(f"lang.{key}" for key in LEXICON_KEYS)),
         ("prepare", "features"),
         "GMM-HMM, tied states, alignment",
         after=("lang",),
+        files=("hmm/mono", "hmm/tri", "hmm/lda", "hmm/sat", "hmm/alignment", "hmm/*.json", "models/realignment*"),
     ),
-    Stage("teachers", ("teachers", "targets.mean", "seed"), ("features", "align"), "the ensemble's networks"),
-    Stage("targets", ("targets",), ("features", "align", "teachers"), "the ensemble's soft posteriors"),
+    Stage(
+        "teachers",
+        ("teachers", "specialists", "targets.mean", "seed"),
+        ("features", "align"),
+        "the ensemble's networks",
+        files=("models/member-*", "models/ensemble.json", "models/specialist*"),
+    ),
+    Stage(
+        "targets",
+        ("targets",),
+        ("features", "align", "teachers"),
+        "the ensemble's soft posteriors",
+        files=("targets",),
+    ),
     Stage(
         "student",
         ("student", "teachers.network", "seed"),
         ("features", "align", "targets"),
         "the distilled network",
+        files=("models/student",),
     ),
-    Stage("decode", ("decode",), ("lang", "align", "teachers", "student"), "graphs and search"),
-    Stage("score", ("score", "name"), ("targets", "decode"), "tables, plots, report"),
+    Stage("decode", ("decode",), ("lang", "align", "teachers", "student"), "graphs and search", files=("decode/*",)),
+    Stage(
+        "score",
+        ("score", "name"),
+        ("targets", "decode"),
+        "tables, plots, report",
+        files=("results.json", "report.md", "plots"),
+    ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
@@ -180,6 +203,15 @@ def _is_done(recipe: Recipe, work: Workspace, name: str) -> bool:
     return path.exists() and read_json(path).get("fingerprint") == fingerprint(recipe, name)
 
 
+def stage_code(stage: Stage, recipe: Recipe) -> tuple[str, Callable[[Job], None]]:
+    """The stage's title and function; for images some have others, see asr_kd.stages.images."""
+    if recipe.corpus.of_images:
+        others = importlib.import_module("asr_kd.stages.images").STAGES
+        if stage.name in others:
+            return others[stage.name]
+    return stage.title, importlib.import_module(f"asr_kd.stages.{stage.name}").run
+
+
 def _run_stage(stage: Stage, number: int, job: Job) -> None:
     path = job.work.log(stage.name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,8 +220,8 @@ def _run_stage(stage: Stage, number: int, job: Job) -> None:
     logger = logging.getLogger("asr_kd")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
-    run: Callable[[Job], None] = importlib.import_module(f"asr_kd.stages.{stage.name}").run
-    console.print(f"stage {number} {stage.name}: {stage.title} (log: {path})", soft_wrap=True)
+    title, run = stage_code(stage, job.recipe)
+    console.print(f"stage {number} {stage.name}: {title} (log: {path})", soft_wrap=True)
     job.log.info("command: %s", " ".join(sys.argv))
     job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
     start, cpu = time.monotonic(), _cpu_seconds()

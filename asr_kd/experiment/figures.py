@@ -1,0 +1,160 @@
+"""The figures of one cell at one seed, read from the files that its stages left; and their mean over seeds."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from asr_kd.distill.inspection import mean_kl_to_dense
+from asr_kd.distill.store import TargetStore
+from asr_kd.experiment.sharing import FROM, CellRun, read_record
+from asr_kd.files import read_json
+from asr_kd.nn.accuracy import ACCURACY
+from asr_kd.nn.model import DESCRIPTION
+from asr_kd.nn.training import HISTORY
+from asr_kd.pipeline import STAGES
+from asr_kd.score.results import gain_retained
+from asr_kd.score.wer import SCORED, p_better, read_transcripts
+
+Figures = dict[str, float]
+Summary = dict[str, Any]
+
+
+def read_figures(run: CellRun) -> Figures:
+    """What exists of: the student's accuracy and cross-entropy, its teachers', the targets', error rates, CPU seconds.
+
+    Names have dots, `frame_accuracy.dev`; shares are fractions. `last.` is the student's last epoch, the others its
+    best; `teachers.` the ensemble and its average member, or generalist and specialists together and the generalist
+    alone. `cpu_seconds` counts the stages that the cell ran itself.
+    """
+    found: Figures = {}
+    records = [read_record(run.root, stage.name) for stage in STAGES]
+    found["cpu_seconds"] = sum(record["cpu_seconds"] for record in records if record and FROM not in record)
+    if _has(run, "student"):
+        found |= _student(run.work.model("student"))
+    if _has(run, "teachers"):
+        found |= _ensemble(_teachers(run), found)
+    if _has(run, "targets"):
+        targets = _optional(run.work.targets / "summary.json")
+        found |= {f"targets.{key}": value for key, value in targets.items() if isinstance(value, int | float)}
+    return found | _results(_scores(run))
+
+
+def read_intervals(run: CellRun) -> dict[str, list[float]]:
+    """95 % intervals of single runs, by figure: error rates have one over utterances."""
+    student = _scores(run).get("systems", {}).get("student", {})
+    return {f"wer.{split}": errors["ci95"] for split, errors in student.get("wer", {}).items()}
+
+
+def read_systems(run: CellRun) -> dict[str, Figures]:
+    """Frame accuracy and error rates of the cell's systems other than the student, where it was scored."""
+    systems = _scores(run).get("systems", {})
+    return {name: _system(figures) for name, figures in systems.items() if name != "student"}
+
+
+def compare_words(run: CellRun, other: CellRun) -> Figures:
+    """Paired bootstrap of the students of two cells on the same utterances: p that the first errs less."""
+    if not all(_has(each, "decode") and "student" in each.recipe.decode.systems for each in (run, other)):
+        return {}
+    ours, theirs = (read_transcripts(each.work, ("student",)) for each in (run, other))
+    if ours.references["test"] != theirs.references["test"]:
+        return {}
+    baseline, student = (transcripts.hypotheses["student"]["test"] for transcripts in (theirs, ours))
+    samples, seed = run.recipe.score.bootstrap_samples, run.recipe.seed
+    return {"p_better": p_better(ours.references["test"], baseline, student, samples, seed)}
+
+
+def kl_to_dense(run: CellRun, reference: CellRun) -> Figures:
+    """Mean KL of dense targets from the cell's, at the student's temperature; the same over the bins the loss sees.
+
+    Nothing for targets drawn at random, whose KL is infinite though their mean is right.
+    """
+    ours, dense = (TargetStore(each.work.targets) for each in (run, reference))
+    temperature = run.recipe.student.temperature
+    found = {
+        f"kl_to_dense{name}": mean_kl_to_dense(ours, dense, temperature, spread=spread)
+        for name, spread in (("", True), ("_binned", False))
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, standard deviation and the t distribution's 95 % interval of the mean over seeds; null for one seed."""
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return {"mean": mean, "sd": None, "ci95": None, "seeds": count}
+    deviation = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    return {"mean": mean, "sd": deviation, "ci95": [mean - half, mean + half], "seeds": count}
+
+
+def _student(path: Path) -> Figures:
+    description, history = _optional(path / DESCRIPTION), _optional(path / HISTORY) or []
+    if not description:
+        return {}
+    found = {"parameters": description["parameters"], "epoch": description["epoch"]}
+    # A student from before accuracy.json has what training measured on dev.
+    found["frame_accuracy.dev"] = description["dev_frame_accuracy"]
+    for split, figures in _optional(path / ACCURACY).items():
+        found |= {f"{name}.{split}": figures[name] for name in ("frame_accuracy", "cross_entropy")}
+    if history:
+        found |= {f"last.frame_accuracy.{split}": history[-1][f"{split}_frame_accuracy"] for split in ("train", "dev")}
+        found["last.cross_entropy.dev"] = history[-1]["dev_cross_entropy"]
+    return found
+
+
+def _teachers(run: CellRun) -> dict[str, Any]:
+    """Accuracy of the ensemble and of its average member; with specialists, of all together and of the generalist."""
+    if run.recipe.specialists is None:
+        return _optional(run.root / "models" / "ensemble.json")
+    accuracy = read_json(run.work.specialists)["accuracy"]
+    both = {"ensemble": "with", "members_mean": "without"}
+    return {name: {split: shares[key] for split, shares in accuracy.items()} for name, key in both.items()}
+
+
+def _ensemble(ensemble: dict[str, Any], student: Figures) -> Figures:
+    found: Figures = {}
+    for split, accuracy in ensemble.get("ensemble", {}).items():
+        mean, ours = ensemble["members_mean"][split], student.get(f"frame_accuracy.{split}")
+        found |= {f"teachers.frame_accuracy.{split}": accuracy, f"teachers.members_mean.{split}": mean}
+        retained = gain_retained(mean, accuracy, ours)
+        if retained is not None:
+            found[f"gain_retained.{split}"] = retained
+    return found
+
+
+def _results(results: dict[str, Any]) -> Figures:
+    student = results.get("systems", {}).get("student")
+    if student is None:
+        return {}
+    found = _system(student)
+    if "student_vs_baseline" in results.get("significance", {}):
+        found["p_better_than_baseline"] = results["significance"]["student_vs_baseline"]["p_better"]
+    return found
+
+
+def _system(system: dict[str, Any]) -> Figures:
+    accuracy = system.get("frame_accuracy") or {}
+    found = {f"frame_accuracy.{split}": accuracy[split] for split in SCORED if accuracy.get(split) is not None}
+    found |= {f"wer.{split}": errors["wer"] for split, errors in system.get("wer", {}).items()}
+    found |= {f"errors.{split}": count for split, count in system.get("errors", {}).items()}
+    if offset := system.get("offset"):  # of an image recipe, to classes that the student never saw
+        found |= {"offset": offset["value"], "errors_with_offset.test": offset["errors"]["test"]}
+    return found | {key: system[key] for key in ("parameters", "rtf") if system.get(key) is not None}
+
+
+def _has(run: CellRun, stage: str) -> bool:
+    """Whether the stage's files are of the cell's recipe, not of an earlier one."""
+    record = read_record(run.root, stage)
+    return record is not None and record["fingerprint"] == run.fingerprints[stage]
+
+
+def _scores(run: CellRun) -> dict[str, Any]:
+    return _optional(run.work.results) if _has(run, "score") else {}
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.exists() else {}

@@ -1,0 +1,70 @@
+"""`asr-kd experiment`: cells made, run where they must be, and gathered in a table and a plot."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asr_kd.errors import UserError
+from asr_kd.experiment.definition import Experiment, load_experiment
+from asr_kd.experiment.plot import write_plot
+from asr_kd.experiment.scheduler import Start, run_cells, title
+from asr_kd.experiment.sharing import CellRun
+from asr_kd.experiment.table import make_table, write_table
+from asr_kd.pipeline import STAGE_NAMES, console
+from asr_kd.recipe import load_recipe
+
+CELLS = "cells"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; None takes the experiment file's, or exp/NAME."""
+
+    file: Path
+    base: Path | None = None
+    base_exp: Path | None = None
+    exp: Path | None = None
+    seeds: tuple[int, ...] = ()
+    overrides: list[str] = field(default_factory=list)
+    jobs: int = 1
+
+
+def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
+    """Run the cells (start None: only gather what is there) and write the table; returns the cells that failed."""
+    experiment = load_experiment(request.file)
+    base = experiment.base(request.base)
+    folder = request.exp or Path("exp") / experiment.name
+    base_exp = request.base_exp or Path("exp") / load_recipe(base).name
+    runs = make_cells(experiment, base, folder, request.seeds, request.overrides)
+    every = [run for seeds in runs.values() for run in seeds.values()]
+    if own := next((run for run in every if run.root.resolve() == base_exp.resolve()), None):
+        raise UserError(f"--base-exp {base_exp}: is cell {own.name} of this experiment, which may change; name another")
+    if start is not None:
+        providers = [base_exp, *sorted(path for path in (folder / CELLS).glob("*/seed-*") if path.is_dir())]
+        by_seed = sorted(every, key=lambda run: run.seed)  # the whole grid at the first seed before the next seed
+        run_cells(by_seed, providers, STAGE_NAMES.index(experiment.definition.last_stage), request.jobs, start)
+    table = make_table(experiment, runs, base)
+    write_plot(folder / "plot.png", experiment, table, runs)
+    write_table(folder, experiment, table)
+    console.print(f"table: {folder / 'table.md'}", soft_wrap=True, highlight=False)
+    failed = [run for run in every if run.failure]
+    for run in failed:
+        console.print(f"not finished: {title(run)}: {run.failure}", style="red", markup=False, soft_wrap=True)
+    return failed
+
+
+def make_cells(
+    experiment: Experiment, base: Path, folder: Path, seeds: tuple[int, ...], overrides: list[str]
+) -> dict[str, dict[int, CellRun]]:
+    """The runs of each cell by seed, every recipe checked before anything runs."""
+    return {
+        cell.name: {
+            seed: CellRun(
+                cell.name,
+                seed,
+                folder / CELLS / cell.name / f"seed-{seed}",
+                experiment.recipe(base, cell, seed, overrides),
+            )
+            for seed in seeds or experiment.definition.seeds
+        }
+        for cell in experiment.cells
+    }

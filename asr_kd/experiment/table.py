@@ -1,0 +1,239 @@
+"""The experiment's table: table.json with every figure, table.md for reading."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asr_kd.experiment.definition import Cell, Experiment, label_of
+from asr_kd.experiment.figures import (
+    Figures,
+    Summary,
+    compare_words,
+    kl_to_dense,
+    read_figures,
+    read_intervals,
+    read_systems,
+    summarise,
+)
+from asr_kd.experiment.sharing import CellRun
+from asr_kd.files import write_json, write_text
+from asr_kd.score.report import escape_markdown
+from asr_kd.score.table import markdown_table
+
+Table = dict[str, Any]
+Format = Callable[[float], str]
+# Figures whose difference from the cell compared with is of interest.
+COMPARED = ("frame_accuracy", "cross_entropy", "last", "wer", "errors")
+
+
+def per_cent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+COLUMNS: dict[str, tuple[str, Format]] = {
+    "parameters": ("parameters, M", lambda value: f"{value / 1e6:.3f}"),
+    "frame_accuracy.train": ("frame acc. train", per_cent),
+    "frame_accuracy.dev": ("frame acc. dev", per_cent),
+    "last.frame_accuracy.dev": ("dev, last epoch", per_cent),
+    "frame_accuracy.test": ("frame acc. test", per_cent),
+    "difference.frame_accuracy.dev": ("Δ dev", per_cent),
+    "teachers.frame_accuracy.dev": ("teachers dev", per_cent),
+    "gain_retained.dev": ("gain kept dev", per_cent),
+    "gain_retained.test": ("gain kept test", per_cent),
+    "targets.bytes_per_frame": ("bytes a frame", number),
+    "targets.mean_tail_mass": ("tail mass", number),
+    "kl_to_dense": ("KL to dense", number),
+    "errors.test": ("errors test", number),
+    "difference.errors.test": ("Δ errors", number),
+    "errors_with_offset.test": ("errors with offset", number),
+    "wer.dev": ("WER dev", per_cent),
+    "wer.test": ("WER test", per_cent),
+    "difference.wer.test": ("Δ WER test", per_cent),
+    "p_better_than_baseline": ("p better than baseline", lambda value: f"{value:.3f}"),
+    "p_better": ("p better than the other", lambda value: f"{value:.3f}"),
+    "rtf": ("RTF", lambda value: f"{value:.3f}"),
+}
+LEGEND = """\
+Per cent where a share. Over several seeds: mean ± standard deviation [95 % interval of the mean, t distribution]; of
+one seed, an error rate's interval is over utterances (bootstrap). Gain kept: (student − members' mean) / (ensemble −
+members' mean), frame accuracy. p: share of paired bootstrap samples with fewer errors than the cell's own baseline
+system, or than the cell compared with; the mean over seeds. Δ: mean difference, seed by seed.
+"""
+
+
+def make_table(experiment: Experiment, runs: dict[str, dict[int, CellRun]], base: Path) -> Table:
+    """All figures of the cells' finished stages; `runs`: by cell name and seed."""
+    figures = {name: {seed: read_figures(run) for seed, run in seeds.items()} for name, seeds in runs.items()}
+    _add_kl(runs, figures)
+    cells = [_row(experiment, cell, runs, figures) for cell in experiment.cells]
+    return {
+        "experiment": experiment.name,
+        "description": experiment.definition.description,
+        "base": str(base),
+        "command": " ".join(sys.argv),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "axes": experiment.axes(),
+        "cells": cells,
+    }
+
+
+def write_table(folder: Path, experiment: Experiment, table: Table) -> None:
+    """Write table.json and table.md."""
+    write_json(folder / "table.json", table)
+    write_text(folder / "table.md", table_markdown(experiment, table))
+
+
+def table_markdown(experiment: Experiment, table: Table) -> str:
+    cells = table["cells"]
+    seeds = sorted({int(seed) for cell in cells for seed in cell["seeds"]})
+    sections = [f"# {table['experiment']}\n"]
+    if table["description"]:
+        sections.append(escape_markdown(table["description"].strip()) + "\n")
+    cores = f"{table['machine']['cpus']} cores"
+    sections.append(f"Base {table['base']}; seeds {', '.join(map(str, seeds))}; {table['date']}; {cores}.\n")
+    shown = {key: column for key, column in COLUMNS.items() if any(_summary(cell, key) for cell in cells)}
+    texts = {key: [_text(_summary(cell, key), form) for cell in cells] for key, (_, form) in shown.items()}
+    same = {key for key, column in texts.items() if len(cells) > 1 and len(set(column)) == 1}
+    if texts.get("last.frame_accuracy.dev") == texts.get("frame_accuracy.dev"):
+        shown.pop("last.frame_accuracy.dev", None)
+    varying = [key for key in shown if key not in same]
+    head = [*_head(experiment), *(shown[key][0] for key in varying)]
+    body = [[*_labels(experiment, cell), *(texts[key][i] for key in varying)] for i, cell in enumerate(cells)]
+    if experiment.definition.published:
+        head.append("published")
+        body = [[*row, str(cell["published"] or "")] for row, cell in zip(body, cells, strict=True)]
+    sections.append(markdown_table(tuple(head), [tuple(row) for row in body]))
+    if same:
+        common = [f"{shown[key][0]} {texts[key][0]}" for key in shown if key in same]
+        sections.append(f"The same in every row: {'; '.join(common)}.\n")
+    baseline, titles = experiment.definition.baseline, experiment.titles()
+    if isinstance(baseline, dict):
+        values = ", ".join(f"{titles[axis]} {label_of(value)}" for axis, value in baseline.items())
+        sections.append(f"Δ and the last p: against the cell that has {escape_markdown(values)} and is alike else.\n")
+    elif baseline:
+        sections.append(f"Δ and the last p: against {escape_markdown(baseline)}.\n")
+    sections += [LEGEND, _systems(table), _failures(table)]
+    if experiment.definition.plot:
+        sections.append("![plot](plot.png)\n")
+    return "\n".join(section for section in sections if section)
+
+
+def _row(
+    experiment: Experiment,
+    cell: Cell,
+    runs: dict[str, dict[int, CellRun]],
+    figures: dict[str, dict[int, Figures]],
+) -> dict[str, Any]:
+    other, own, seeds = experiment.counterpart(cell), figures[cell.name], runs[cell.name]
+    for seed, run in seeds.items():
+        if other is not None:
+            theirs = figures[other.name][seed]
+            shared = [name for name in own[seed] if name in theirs and name.split(".")[0] in COMPARED]
+            own[seed] |= {f"difference.{name}": own[seed][name] - theirs[name] for name in shared}
+            own[seed] |= compare_words(run, runs[other.name][seed])
+    names = dict.fromkeys(name for one in own.values() for name in one)
+    intervals = {seed: read_intervals(run) for seed, run in seeds.items()}
+    summaries = {name: summarise([one[name] for one in own.values() if name in one]) for name in names}
+    for name, summary in summaries.items():
+        known = [interval[name] for interval in intervals.values() if name in interval]
+        if summary["seeds"] == 1 and known:
+            summary["ci95"] = known[0]
+    return {
+        "name": cell.name,
+        "labels": cell.labels,
+        "settings": cell.settings,
+        "compared_with": other.name if other else None,
+        "published": experiment.definition.published.get(cell.name),
+        "figures": summaries,
+        "seeds": {str(seed): {"figures": own[seed], "ci95": intervals[seed]} for seed in own},
+        "systems": _summaries_of_systems([read_systems(run) for run in seeds.values()]),
+        "failures": {str(seed): run.failure for seed, run in seeds.items() if run.failure},
+    }
+
+
+def _summaries_of_systems(by_seed: list[dict[str, Figures]]) -> dict[str, dict[str, Summary]]:
+    found: dict[str, dict[str, list[float]]] = {}
+    for systems in by_seed:
+        for system, figures in systems.items():
+            for name, value in figures.items():
+                found.setdefault(system, {}).setdefault(name, []).append(value)
+    return {system: {name: summarise(values) for name, values in figures.items()} for system, figures in found.items()}
+
+
+def _add_kl(runs: dict[str, dict[int, CellRun]], figures: dict[str, dict[int, Figures]]) -> None:
+    """KL to dense of every store whose teachers have a dense store in some cell."""
+    all_runs = [run for seeds in runs.values() for run in seeds.values()]
+    dense = {run.fingerprints["teachers"]: run for run in all_runs if run.is_dense and run.work.targets.exists()}
+    known: dict[tuple[str, str, float], dict[str, float]] = {}
+    for name, seeds in runs.items():
+        for seed, run in seeds.items():
+            reference = dense.get(run.fingerprints["teachers"])
+            if reference is None or not run.work.targets.exists():
+                continue
+            key = (run.fingerprints["targets"], reference.fingerprints["targets"], run.recipe.student.temperature)
+            if key not in known:
+                known[key] = kl_to_dense(run, reference)
+            figures[name][seed] |= known[key]
+
+
+def _summary(cell: dict[str, Any], key: str) -> Summary | None:
+    return cell["figures"].get(key)
+
+
+def _text(summary: Summary | None, form: Format) -> str:
+    if summary is None:
+        return "–"
+    text = form(summary["mean"])
+    if summary["sd"]:
+        text += f" ± {form(summary['sd'])}"
+    if summary["ci95"] and (summary["seeds"] == 1 or summary["sd"]):
+        text += f" [{form(summary['ci95'][0])}, {form(summary['ci95'][1])}]"
+    return text
+
+
+def _head(experiment: Experiment) -> list[str]:
+    return [escape_markdown(title) for title in experiment.titles().values()] or ["cell"]
+
+
+def _labels(experiment: Experiment, cell: dict[str, Any]) -> list[str]:
+    """The cell's place on the axes; a row of `cells` has its name in the first column."""
+    labels = [escape_markdown(cell["labels"].get(axis, "")) for axis in experiment.definition.grid]
+    return labels if cell["labels"] else [escape_markdown(cell["name"]), *labels[1:]]
+
+
+def _systems(table: Table) -> str:
+    """What else was decoded, each distinct set of figures once."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    titles = {key: COLUMNS[key] for key in ("parameters", "frame_accuracy.dev", "frame_accuracy.test")}
+    titles |= {key: COLUMNS[key] for key in ("errors.test", "wer.dev", "wer.test", "rtf")}
+    known = {key for cell in table["cells"] for figures in cell["systems"].values() for key in figures}
+    shown = [key for key in titles if key in known]
+    for cell in table["cells"]:
+        for name, figures in cell["systems"].items():
+            values = [_text(figures.get(key), titles[key][1]) for key in shown]
+            rows.setdefault((name, *values), []).append(cell["name"])
+    if not rows:
+        return ""
+    body = [
+        (row[0], "all" if len(names) == len(table["cells"]) else escape_markdown(", ".join(names)), *row[1:])
+        for row, names in rows.items()
+    ]
+    return "## Other systems\n\n" + markdown_table(("system", "cells", *(titles[key][0] for key in shown)), body)
+
+
+def _failures(table: Table) -> str:
+    lines = [
+        f"- {escape_markdown(cell['name'])} seed {seed}: {escape_markdown(failure)}\n"
+        for cell in table["cells"]
+        for seed, failure in cell["failures"].items()
+    ]
+    return "## Not finished\n\n" + "".join(lines) if lines else ""
