@@ -8,10 +8,10 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asr_kd.errors import UserError
 
@@ -25,9 +25,15 @@ class Section(BaseModel):
 
 
 class Corpus(Section):
-    """Where the speech comes from. `parts` maps train/dev/test to names that the corpus kind understands."""
+    """Where the speech comes from. `train`, `dev` and `test` are names of parts that the corpus kind understands.
 
-    kind: Literal["embedded", "librispeech", "mini_librispeech", "yesno", "kaldi"] = "embedded"
+    `held_out`: of an image corpus, how many of the last training images are kept from training as dev; null: none, and
+    dev shows how some of the images trained on are recognised.
+    """
+
+    kind: Literal["embedded", "librispeech", "mini_librispeech", "yesno", "kaldi", "mnist", "svhn", "cifar10"] = (
+        "embedded"
+    )
     dir: str | None = None
     download: bool = False
     train: tuple[str, ...] = ("train",)
@@ -36,7 +42,12 @@ class Corpus(Section):
     lm_text: str | None = None
     sample_rate: Count = 16000
     max_bad_fraction: Share = 0.01
+    held_out: Count | None = None
     embedded: "Embedded" = Field(default_factory=lambda: Embedded())
+
+    @property
+    def of_images(self) -> bool:
+        return self.kind in ("mnist", "svhn", "cifar10")
 
 
 class Embedded(Section):
@@ -75,6 +86,9 @@ class Mfcc(Section):
 
 
 class Features(Section):
+    """`speed`: factors other than 1 by which copies of the training speech are sped up (Ko et al. 2015)."""
+
+    speed: tuple[Positive, ...] | None = None
     fbank: Filterbank = Filterbank()
     mfcc: Mfcc = Mfcc()
 
@@ -100,18 +114,38 @@ class Lang(Section):
 
 
 class Network(Section):
-    """Input window and layers; 8 × 2560 is `{layers: 8, width: 2560}`."""
+    """Input window and layers; 8 × 2560 is `{layers: 8, width: 2560}`.
 
-    input: Literal["fbank", "fmllr"] = "fbank"
+    `input`: filterbanks, speaker-adapted features, both side by side, or an image's pixels. `kind`: a convolutional
+    network of its own fixed layers instead of fully connected ones. `input_dropout`: of the input's values. `norm`: of
+    every hidden layer's units, over the batch (Ioffe and Szegedy 2015) or over the layer (Ba et al. 2016).
+    """
+
+    kind: Literal["lenet", "nin"] | None = None
+    input: Literal["fbank", "fmllr", "fmllr+fbank", "pixels"] = "fbank"
     left: Annotated[int, Field(ge=0)] = 20
     right: Annotated[int, Field(ge=0)] = 5
     layers: Annotated[int, Field(ge=0)] = 4
     width: Count = 512
     dropout: Share = 0.1
+    input_dropout: Share | None = None
+    norm: Literal["batch", "layer"] | None = None
+
+    @model_validator(mode="after")
+    def _images_alone(self) -> Self:
+        if self.kind and (self.left or self.right or self.norm):
+            raise ValueError(f"kind: {self.kind} sees one image and has no norm; set left: 0, right: 0, norm: null")
+        return self
 
 
 class Training(Section):
-    """One optimisation run. `precision: auto` takes bf16 autocast where the machine is faster with it."""
+    """One optimisation run. `precision: auto` takes bf16 autocast where the machine is faster with it.
+
+    `fraction`: share of the training frames, by whole utterances that the recipe's seed draws; those of a smaller
+    share are among those of a larger one. `max_norm`: bound on the length of each hidden unit's
+    incoming weights (Srivastava et al. 2014). `jitter`: images are shifted by up to so many pixels. `keep`: `last`
+    takes the last epoch's network, null the one best on dev.
+    """
 
     epochs: Count = 8
     batch_frames: Count = 1024
@@ -122,11 +156,18 @@ class Training(Section):
     schedule: Literal["onecycle", "newbob"] = "onecycle"
     precision: Literal["auto", "float32", "bf16"] = "auto"
     max_grad_norm: Positive = 5.0
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_norm: Positive | None = None
+    jitter: Count | None = None
+    keep: Literal["last"] | None = None
 
 
 class Realignment(Section):
-    """A first network on the GMM's alignment, whose scaled posteriors then align everything once more."""
+    """A first network on the GMM's alignment, whose scaled posteriors then align everything once more; with `members`,
+    the mean of so many.
+    """
 
+    members: Count | None = None
     network: Network = Network()
     train: Training = Training()
 
@@ -163,23 +204,79 @@ class Hmm(Section):
 
 
 class Teachers(Section):
+    """`networks`: architectures that the members take in turn, instead of all having `network`; `seed`: null is the
+    recipe's.
+    """
+
     members: Count = 5
+    seed: Annotated[int, Field(ge=0)] | None = None
     network: Network = Network()
+    networks: Annotated[tuple[Network, ...], Field(min_length=1)] | None = None
     train: Training = Training()
+
+    def network_of(self, member: int) -> Network:
+        return self.networks[member % len(self.networks)] if self.networks else self.network
 
 
 class Targets(Section):
-    """The soft-target store; `top_k: null` stores every state (dense)."""
+    """The soft-target store; `top_k: null` stores every state (dense).
+
+    `pruning: random` draws the k states instead, so that the expectation at the one temperature of `temperatures`
+    is kept. `dropout`: rate of dropout in the teachers while they are asked.
+    """
 
     top_k: Count | None = 20
     temperatures: tuple[Positive, ...] = (1.0, 2.0, 5.0, 10.0)
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    pruning: Literal["random"] | None = None
+    dropout: Share | None = None
+
+
+class SpecialistTraining(Training):
+    """As any network's, but for defaults that suit one that starts from a trained network."""
+
+    epochs: Count = 4
+    learning_rate: Positive = 3e-4
+
+
+class Specialists(Section):
+    """Networks for `classes` confusable states each, beside member 0 as the generalist (Hinton et al. 2015, §5).
+
+    The soft targets are then those of the generalist and its specialists together; other members take no part. All
+    see the frames that the generalist was trained on.
+    `clusters_from`: training frames whose posteriors the clusters come from; `active_classes`: n of the inference,
+    the generalist's most probable states that decide which specialists are asked.
+    """
+
+    count: Count = 8
+    classes: Count = 150
+    clusters_from: Count = 50000
+    active_classes: Count = 1
+    train: SpecialistTraining = SpecialistTraining()
+
+
+class Noise(Section):
+    """Multiplicative noise on the teacher's logits (Sau and Balasubramanian 2016): with probability `alpha` a frame's
+    are multiplied by 1 + ξ, ξ ~ N(0, sigma²) for each state; redrawn at every step, or fixed for each frame.
+    """
+
+    alpha: Share = 0.15
+    sigma: Annotated[float, Field(ge=0)] = 0.5
+    redraw: Literal["step", "never"] = "step"
 
 
 class Student(Section):
-    """`network: null` gives the student the teachers' architecture; `hard_weight` is w of DESIGN.md's loss."""
+    """`network: null` gives the student the teachers' architecture; `hard_weight` is w of the loss.
 
+    `loss: logits` matches logits by squared error (Ba and Caruana 2014) in place of the soft cross-entropy.
+    `transfer_classes`: only frames of these classes are trained on. `seed`: null is the recipe's.
+    """
+
+    seed: Annotated[int, Field(ge=0)] | None = None
     network: Network | None = None
+    loss: Literal["logits"] | None = None
+    noise: Noise | None = None
+    transfer_classes: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     train: Training = Training(epochs=12)
     temperature: Positive = 2.0
     hard_weight: Share = 0.5
@@ -192,7 +289,7 @@ class Scales(Section):
     word_penalty: tuple[float, ...] = (0.0, 0.5, 1.0)
 
 
-System = Literal["gmm-mono", "gmm-tri", "gmm-lda", "gmm-sat", "baseline", "ensemble", "student"]
+System = Literal["gmm-mono", "gmm-tri", "gmm-lda", "gmm-sat", "baseline", "ensemble", "specialists", "student"]
 
 
 class Width(Section):
@@ -242,6 +339,7 @@ class Recipe(Section):
     lang: Lang = Lang()
     hmm: Hmm = Hmm()
     teachers: Teachers = Teachers()
+    specialists: Specialists | None = None
     targets: Targets = Targets()
     student: Student = Student()
     decode: Decode = Decode()
@@ -254,23 +352,29 @@ class Recipe(Section):
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read `path`, the recipes it extends and the `key.path=value` overrides into one validated Recipe."""
-    data = _read_layers(path, ())
+    data = read_layers(path)
+    if {"base", "cells", "grid"} & set(data):
+        raise UserError(f"{path}: an experiment over recipes; run: asr-kd experiment {path}")
     for override in overrides or []:
         _apply_override(data, override)
     data.setdefault("name", path.stem)
     try:
-        return Recipe.model_validate(_merge(Recipe().model_dump(), _expand_environment(data, path)))
+        recipe = Recipe.model_validate(_merge(Recipe().model_dump(), _expand_environment(data, path)))
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error)}") from None
+        raise UserError(f"{path}: {explain(error)}") from None
+    if "specialists" in recipe.decode.systems and recipe.specialists is None:
+        raise UserError(f"{path}: decode.systems: names specialists, but there is no section specialists; add one")
+    return recipe
 
 
-def _read_layers(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A YAML file's mapping over that of the file it `extends`; UserError says what is wrong with the file."""
     if path.resolve() in seen:
         raise UserError(f"{path}: 'extends' comes back to this file; break the circle")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; name an existing recipe with --recipe") from None
+        raise UserError(f"{path}: {error.strerror or error}; name an existing recipe") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:
@@ -284,7 +388,7 @@ def _read_layers(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return data
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends: must be the name of one recipe file")
-    inherited = _read_layers(path.parent / parent, (*seen, path.resolve()))
+    inherited = read_layers(path.parent / parent, (*seen, path.resolve()))
     inherited.pop("name", None)  # or a child without a name would write into its parent's experiment
     return _merge(inherited, data)
 
@@ -333,11 +437,12 @@ def _expand_environment(value: Any, path: Path) -> Any:
     return re.sub(r"\$\{(\w+)\}", expand, value)
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> str:
+    """The first problem in one line: its key in `model`, what is wrong; the nearest valid key for a misspelt one."""
     first, others = error.errors()[0], error.error_count() - 1
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        valid = _valid_keys(first["loc"][:-1])
+        valid = _valid_keys(first["loc"][:-1], model)
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
         text = f"{key}: unknown key; {hint}"
@@ -346,8 +451,8 @@ def _explain(error: ValidationError) -> str:
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 
 
-def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: Any = Recipe
+def _valid_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    section: Any = model
     for part in location:
         annotation = section.model_fields[str(part)].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -25,6 +25,11 @@ class Workspace:
         return self.root / "manifests" / "excluded.json"
 
     @property
+    def images(self) -> Path:
+        """What an image corpus's files hold."""
+        return self.root / "manifests" / "images.json"
+
+    @property
     def corpus(self) -> Path:
         """The audio of the embedded corpus."""
         return self.root / "corpus"
@@ -50,9 +55,14 @@ class Workspace:
     def alignment(self, split: str) -> Path:
         return self.hmm / "alignment" / split
 
-    def adapted(self, split: str) -> Path:
-        """Speaker-adapted features, made by the first stage whose network reads them."""
-        return self.hmm / "fmllr" / split
+    def adapted(self, split: str, kind: str = "fmllr") -> Path:
+        """Speaker-adapted features, made by the first stage whose network reads them. kind: fmllr or fmllr+fbank."""
+        return self.hmm / kind / split
+
+    @property
+    def adapting_seconds(self) -> Path:
+        """CPU seconds of scoring and of searching that adapting to the test speakers took."""
+        return self.hmm / "fmllr" / "seconds.json"
 
     # 4 teachers, 6 student
     def model(self, name: str) -> Path:
@@ -61,6 +71,14 @@ class Workspace:
 
     def member(self, index: int) -> Path:
         return self.model(f"member-{index:02d}")
+
+    def specialist(self, index: int) -> Path:
+        return self.model(f"specialist-{index:02d}")
+
+    @property
+    def specialists(self) -> Path:
+        """What the specialists bring."""
+        return self.root / "models" / "specialists.json"
 
     # 5 targets
     @property

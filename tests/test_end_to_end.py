@@ -132,7 +132,7 @@ def test_word_boundaries_are_near_the_true_ones(folder: Path) -> None:
 
 
 def test_networks_read_adapted_features_on_request(folder: Path) -> None:
-    redone = run(folder, "--set", "teachers.network.input=fmllr", "--set", "student.network.input=fmllr")
+    redone = run(folder, "--set", "teachers.network.input=fmllr", "--set", "student.network.input=fmllr+fbank")
     assert redone == ["teachers", "targets", "student", "decode", "score"]
     systems = results_of(folder)["systems"]
     assert systems["baseline"]["frame_accuracy"]["test"] > 0.2

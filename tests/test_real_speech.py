@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import load_cuts, sped_up, words_of
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
 from asr_kd.pipeline import run_stages
@@ -18,7 +18,7 @@ PARTS = {"train-mini": 60, "dev-mini": 6, "test-mini": 6}
 RECIPE = """
 name: real
 corpus: {{kind: librispeech, dir: {folder}, train: [train-mini], dev: [dev-mini], test: [test-mini]}}
-features: {{fbank: {{high_freq: 5400}}, mfcc: {{high_freq: 5400}}}}
+features: {{speed: [1.1], fbank: {{high_freq: 5400}}, mfcc: {{high_freq: 5400}}}}
 lang: {{ngram: {{order: 2, cutoffs: [0]}}}}
 hmm:
   mono: {{iterations: 14, realign: [1, 2, 3, 4, 5, 6, 8, 10, 12], gaussians: 400}}
@@ -27,7 +27,7 @@ hmm:
   sat: {{iterations: 6, realign: [3], leaves: 200, gaussians: 800}}
   mllt_iterations: [2]
   fmllr_iterations: [2]
-  realignment: {{network: {{layers: 1, width: 64}}, train: {{epochs: 2}}}}
+  realignment: {{members: 2, network: {{layers: 1, width: 64}}, train: {{epochs: 2}}}}
 """
 
 
@@ -58,8 +58,10 @@ def test_every_utterance_is_aligned_word_by_word(work: Workspace) -> None:
     for split, count in zip(("train", "dev", "test"), PARTS.values(), strict=True):
         store = FrameStore(work.alignment(split))
         assert read_json(work.hmm / f"failed-{split}.json") == []
-        assert len(store) == count
-        for cut in load_cuts(work.manifest(split)):
+        cuts = list(load_cuts(work.manifest(split)))
+        cuts += sped_up(cuts, (1.1,)) if split == "train" else []
+        assert len(store) == len(cuts) == count * (2 if split == "train" else 1)
+        for cut in cuts:
             numbers = store[cut.id][:, 5]
             heard = numbers[np.insert(np.diff(numbers) != 0, 0, True)]
             assert heard[heard >= 0].tolist() == list(range(len(words_of(cut))))
@@ -75,3 +77,15 @@ def test_likelihood_rises_from_step_to_step_of_each_model(work: Workspace) -> No
     for step in ("mono", "tri", "lda", "sat"):
         history = [row["log_likelihood_per_frame"] for row in read_json(work.gmm(step) / "log.json")]
         assert history[-1] > history[0] + 0.5
+
+
+def test_a_copy_is_aligned_like_its_original(work: Workspace) -> None:
+    store, seconds = FrameStore(work.alignment("train")), []
+    for name in (name for name in store if not name.endswith("_sp1.1")):
+        ends = [np.flatnonzero(store[key][:, 5] == 0)[-1] for key in (name, f"{name}_sp1.1")]
+        seconds.append(abs(ends[0] - 1.1 * ends[1]) / 100)
+    assert np.median(seconds) <= 0.03
+
+
+def test_the_mean_of_the_members_realigns(work: Workspace) -> None:
+    assert sorted(path.name for path in work.model("").iterdir()) == ["realignment-00", "realignment-01"]

@@ -152,7 +152,13 @@ def test_a_resolved_recipe_reads_back_as_itself(
 def test_every_recipe_of_the_project_is_valid(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("ASR_KD_CORPORA", "KALDI_DATA"):
         monkeypatch.setenv(variable, "/nowhere")
-    paths = sorted((repository / "recipes").glob("*.yaml"))
+    experiments = {repository / "recipes" / f"{name}.yaml" for name in ("mnist", "svhn", "cifar10")}
+    paths = sorted(
+        {*(repository / "recipes").glob("*.yaml"), *(repository / "recipes/images").glob("*.yaml")} - experiments
+    )
     assert repository / "recipes" / "default.yaml" in paths
     names = [load_recipe(path).name for path in paths]
     assert len(set(names)) == len(paths), "two recipes would share an experiment directory"
+    for path in experiments:
+        with pytest.raises(UserError, match=rf"{path.name}: an experiment over recipes; run: asr-kd experiment"):
+            load_recipe(path)

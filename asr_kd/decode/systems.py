@@ -12,11 +12,13 @@ from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustic
 from asr_kd.decode.recognition import Recognition, Task, recognise
 from asr_kd.decode.search import KaldiSearcher, load_graph, read_word_symbols
 from asr_kd.decode.tuning import Point, tune, word_error_rate
+from asr_kd.distill.inference import load_specialists
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json, write_json, write_text
 from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.scorer import Scorer
 from asr_kd.hmm.scorer import load_scorer as load_gmm
+from asr_kd.nn.posteriors import Scorer as NetworkScorer
 from asr_kd.nn.posteriors import load_scorer as load_network
 from asr_kd.nn.products import threads
 from asr_kd.recipe import Width
@@ -94,14 +96,23 @@ class Decoding:
         write_json(path, {"made_from": made_from, **self.summary(system, grid, results)})
 
     def load(self, name: str) -> System:
-        """gmm-STEP, baseline (member 0), ensemble or student."""
+        """gmm-STEP, baseline (member 0), ensemble, specialists or student."""
         if name.startswith("gmm-"):
             return self._load_gmm(name, name.removeprefix("gmm-"))
-        members = [self.work.member(index).name for index in range(self.job.recipe.teachers.members)]
-        models = {"baseline": members[:1], "ensemble": members, "student": ["student"]}[name]
-        scorer = load_network(self.work, models, self.job.recipe.targets.mean)
+        scorer = self._load_networks(name)
         acoustics = {split: network_acoustics(scorer, split, self.recipe.prior_scale) for split in SPLITS}
-        return System(name, LAST_TREE, scorer.parameters, acoustics)
+        reads_adapted = scorer.ensemble.network.input != "fbank"
+        network, search = read_json(self.work.adapting_seconds) if reads_adapted else (0.0, 0.0)
+        return System(name, LAST_TREE, scorer.parameters, acoustics, (network, search))
+
+    def _load_networks(self, name: str) -> NetworkScorer:
+        recipe = self.job.recipe
+        if name == "specialists":
+            assert recipe.specialists is not None  # load_recipe sees to it
+            return NetworkScorer(self.work, load_specialists(self.work, recipe.specialists), "cpu")
+        members = [self.work.member(index).name for index in range(recipe.teachers.members)]
+        models = {"baseline": members[:1], "ensemble": members, "student": ["student"]}[name]
+        return load_network(self.work, models, recipe.targets.mean)
 
     def _load_gmm(self, name: str, step: str) -> System:
         hmm = self.job.recipe.hmm

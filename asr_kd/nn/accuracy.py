@@ -1,4 +1,4 @@
-"""Frame accuracy of an ensemble, of its members, and of its average member."""
+"""Frame accuracy of a network, of an ensemble, of its members, and of its average member."""
 
 from typing import Any
 
@@ -7,6 +7,30 @@ import torch
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.posteriors import Ensemble, mean_log_posteriors
 from asr_kd.nn.training import Progress
+
+ACCURACY = "accuracy.json"
+MOST_FRAMES = 100_000  # enough for ± 0.3 % of a share, with 95 % probability
+
+
+def frame_accuracy(
+    system: Ensemble, frames: Frames, split: str, progress: Progress, batch: int = 512
+) -> dict[str, float]:
+    """{"frame_accuracy", "cross_entropy" in nats a frame, "frames"} of a split, dropout off.
+
+    Of the training split, which has no interval of its own to report, at most MOST_FRAMES evenly spread frames.
+    """
+    step = max(1, -(-len(frames) // MOST_FRAMES)) if split == "train" else 1
+    numbers = torch.arange(0, len(frames), step, device=frames.rows.device)
+    standardised = frames.standardised(system.models[0])
+    correct = nats = torch.zeros((), dtype=torch.float64, device=frames.rows.device)
+    with torch.inference_mode():
+        for some in progress(numbers.split(batch), f"frame accuracy on {split}"):
+            log_post = system.log_posteriors(system.windows(standardised, some))
+            labels = frames.labels[some]
+            correct = correct + (log_post.argmax(1) == labels).sum()
+            nats = nats - log_post.gather(1, labels[:, None]).sum()
+    count = len(numbers)
+    return {"frame_accuracy": float(correct) / count, "cross_entropy": float(nats) / count, "frames": count}
 
 
 def ensemble_accuracy(

@@ -73,6 +73,22 @@ class Frames:
         """(batch,) frame numbers to (batch,) indices into `utterances`."""
         return torch.searchsorted(self.starts, frames, right=True) - 1
 
+    def share(self, fraction: float, key: Seed) -> "Frames":
+        """The first utterances of an order that depends on `key` alone until they hold `fraction` of the frames.
+
+        A smaller share is part of a larger one; utterances stay in storage order.
+        """
+        order = torch.randperm(len(self.utterances), generator=generator(key))
+        lengths = self.starts.diff().cpu()
+        before = lengths[order].cumsum(0) - lengths[order]
+        kept = order[before < fraction * len(self)].sort().values
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths[kept].cumsum(0)]).to(self.starts.device)
+        chosen = torch.zeros(len(self.utterances), dtype=torch.bool)
+        chosen[kept] = True
+        frames = chosen.repeat_interleave(lengths).to(self.rows.device)
+        names = [self.utterances[number] for number in kept.tolist()]
+        return Frames(self.rows[frames], self.labels[frames], names, starts)
+
     def windows(self, frames: Tensor, left: int, right: int) -> Tensor:
         """(batch,) frame numbers to (batch, left + 1 + right, dim), the utterance's edge frames repeated."""
         number = self.utterance_numbers(frames)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from asr_kd.errors import UserError
 from asr_kd.files import read_json, write_json
+from asr_kd.images.shape import shifted
 from asr_kd.nn.checkpoint import CHECKPOINT, History, restore_checkpoint, save_checkpoint
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.model import DESCRIPTION, AcousticModel
@@ -55,7 +56,7 @@ class Run:
     """One network to train: its shape, its optimisation, its seed, and the hash of the data it sees.
 
     `seed` is the recipe's seed and the network's role, for example (0, "member", 3): no two networks of an
-    experiment start or shuffle alike.
+    experiment start or shuffle alike. `description`: entries for model.json that decide nothing.
     """
 
     network: Network
@@ -63,6 +64,7 @@ class Run:
     seed: Seed
     num_pdfs: int
     data: str
+    description: dict[str, Any] = field(default_factory=dict)
 
     def identity(self, targets: TargetSource) -> str:
         """SHA-256 over everything that decides the trained weights, machine and precision aside.
@@ -82,11 +84,13 @@ def train(
     targets: TargetSource,
     progress: Progress,
     device: str = "cpu",
+    start: AcousticModel | None = None,
 ) -> History:
-    """Train a network; its folder gets the epoch best on dev frame accuracy, and history.json.
+    """Train a network; its folder gets the epoch best on dev frame accuracy (or `keep`), and history.json.
 
     Every epoch ends in a checkpoint: a call that finds one of the same run continues to the same bits,
     one that finds the finished network returns its history. UserError when the loss is no longer finite.
+    start: weights and standardisation to begin with instead of random ones; `targets.identity` has to tell which.
     """
     identity = run.identity(targets)
     if _is_finished(path, identity):
@@ -94,9 +98,14 @@ def train(
     # A folder never holds the description of one network and the history of another.
     (path / DESCRIPTION).unlink(missing_ok=True)
     model = AcousticModel(run.network, frames.dim, run.num_pdfs)
-    model.initialise(generator((*run.seed, "initialisation")))
-    model.to(device)
-    model.mean, model.scale = frames.moments()
+    if start is None:
+        model.initialise(generator((*run.seed, "initialisation")))
+        model.to(device)
+        if run.network.input != "pixels":  # which have their scale: a corner's moments would blow up its noise
+            model.mean, model.scale = frames.moments()
+    else:
+        model.load_state_dict(start.state_dict())
+        model.to(device)
     model.log_prior = frames.log_prior(run.num_pdfs)
     optimizer = make_optimizer(model, run.training)
     best, history = restore_checkpoint(path, identity, model, optimizer) or ({}, [])
@@ -106,7 +115,8 @@ def train(
     standard_dev = dev.standardised(model)
     while (rate := loop.rate(history)) is not None:
         row = loop.epoch(len(history), rate) | evaluate(model, standard_dev, loop.dtype)
-        if row["dev_frame_accuracy"] > max((r["dev_frame_accuracy"] for r in history), default=-1.0):
+        before = max((r["dev_frame_accuracy"] for r in history), default=-1.0)
+        if run.training.keep == "last" or row["dev_frame_accuracy"] > before:
             best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         history.append(row)
         save_checkpoint(path, identity, model, best, optimizer, history)
@@ -160,14 +170,17 @@ class TrainingLoop:
 
     def epoch(self, number: int, rate: float) -> dict[str, Any]:
         training, start = self.run.training, time.monotonic()
-        draws = generator((*self.run.seed, "dropout", number), self.frames.rows.device.type)
+        draws, moves = (
+            generator((*self.run.seed, purpose, number), self.frames.rows.device.type)
+            for purpose in ("dropout", "jitter")
+        )
         batches = self.frames.shuffled_batches(training.batch_frames, (*self.run.seed, "order", number))
         nats, correct = 0.0, torch.zeros((), dtype=torch.int64, device=self.frames.rows.device)
         for step, batch in enumerate(self.progress(batches, f"{self.path.name} epoch {number + 1}")):
             if training.schedule == "onecycle":
                 total = self.steps * training.epochs
                 rate = onecycle_rate(training.learning_rate, number * self.steps + step, total)
-            loss, hits = self.step(batch, rate, draws)
+            loss, hits = self.step(batch, rate, draws, moves)
             nats += loss * len(batch)
             correct += hits
         return {
@@ -178,21 +191,28 @@ class TrainingLoop:
             "seconds": round(time.monotonic() - start, 2),
         }
 
-    def step(self, batch: Tensor, rate: float, draws: torch.Generator) -> tuple[float, Tensor]:
-        """One update; returns the batch's mean loss and its number of frames recognised, dropout included."""
-        network = self.run.network
+    def step(self, batch: Tensor, rate: float, draws: torch.Generator, moves: torch.Generator) -> tuple[float, Tensor]:
+        """One update; returns the batch's mean loss and its number of frames recognised, dropout included.
+
+        draws: for dropout; moves: for jitter.
+        """
+        network, training = self.run.network, self.run.training
         windows = self.frames.windows(batch, network.left, network.right).to(self.dtype)
+        if training.jitter:
+            windows = shifted(windows, training.jitter, moves)
         logits = self.model(windows, draws).float()
         loss = self.targets.loss(logits, batch)
         value = loss.item()
         if not math.isfinite(value):
             raise self.divergence(logits, batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if training.max_norm:
+            self.model.bound_norms(training.max_norm)
         return value, (logits.detach().argmax(1) == self.frames.labels[batch]).sum()
 
     def divergence(self, logits: Tensor, batch: Tensor) -> UserError:
@@ -212,8 +232,9 @@ def _is_finished(path: Path, identity: str) -> bool:
 
 
 def _finish(path: Path, run: Run, identity: str, model: AcousticModel, history: History) -> None:
-    best = max(history, key=lambda row: row["dev_frame_accuracy"])
-    description = {
+    last = run.training.keep == "last"
+    best = history[-1] if last else max(history, key=lambda row: row["dev_frame_accuracy"])
+    description = run.description | {
         "seed": run.seed,
         "epoch": best["epoch"],
         "dev_frame_accuracy": best["dev_frame_accuracy"],

@@ -12,6 +12,7 @@ from asr_kd.score.table import HEADER, markdown_table, percent, table_rows
 from asr_kd.score.wer import SCORED, Transcripts
 from asr_kd.workspace import Workspace
 
+CLUSTERS_SHOWN, CLUSTER_STATES = 3, 12
 LEGEND = """\
 Per cent. Frame accuracy: share of frames whose most probable tied state is the forced alignment's. WER on
 test with its 95 % bootstrap interval over utterances. RTF: CPU seconds per second of speech. p: paired
@@ -29,6 +30,7 @@ def write_report(recipe: Recipe, work: Workspace, results: Results, transcripts:
         markdown_table(HEADER, table_rows(results)),
         LEGEND,
         _gains(results),
+        _specialists(results),
         "![systems](plots/systems.png)\n\n![training](plots/training.png)\n",
         _corpus(results),
         _stages(results),
@@ -78,6 +80,47 @@ def _gains(results: Results) -> str:
         "## Gain retained\n\nThe student's gain over the baseline as a share of the ensemble's.\n\n"
         + markdown_table(("figure", "dev", "test"), rows)
         + (note if undefined else "")
+    )
+
+
+def _specialists(results: Results) -> str:
+    """Frame accuracy without, with, and in one network; by how many specialists cover a state; three clusters."""
+    if "specialists" not in results:
+        return ""
+    about = results["specialists"]
+    accuracy, cost = about["accuracy"], about["cost"]["microseconds_per_frame"]
+    systems = {
+        "generalist": {split: accuracy[split]["without"] for split in SCORED},
+        f"generalist + {about['count']} specialists": {split: accuracy[split]["with"] for split in SCORED},
+    }
+    if "student" in results["systems"]:
+        systems["one network, distilled from them"] = results["systems"]["student"]["frame_accuracy"]
+    covering = [
+        (
+            str(row["specialists"]),
+            f"{row['frames']:,}",
+            percent(row["without"]),
+            percent(row["with"]),
+            percent(row["relative_gain"]),
+        )
+        for row in about["by_covering"]["test"]
+    ]
+    clusters = [
+        (str(number), ", ".join(f"{state} × {count}" for state, count in [*cluster["states"].items()][:CLUSTER_STATES]))
+        for number, cluster in enumerate(about["clusters"][:CLUSTERS_SHOWN])
+    ]
+    return (
+        "## Specialists\n\nFrame accuracy, per cent.\n\n"
+        + markdown_table(
+            ("system", "dev", "test"), [(name, percent(s["dev"]), percent(s["test"])) for name, s in systems.items()]
+        )
+        + "\nTest frames by the number of specialists that cover their state:\n\n"
+        + markdown_table(("specialists", "frames", "without", "with", "relative gain"), covering)
+        + "\nWhat is confused with what: phone and HMM state × tied states of it in the cluster.\n\n"
+        + markdown_table(("cluster", "states"), clusters)
+        + f"\nA frame calls {about['cost']['specialists_per_frame']:.2f} specialists and costs "
+        + ", ".join(f"{name} {spent:.1f} µs" for name, spent in cost.items())
+        + f" ({about['cost']['threads']} threads).\n"
     )
 
 

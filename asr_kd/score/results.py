@@ -39,6 +39,8 @@ def collect_results(
         "lang": read_json(work.lang / "lang.json"),
         "stages": stages,
     }
+    if recipe.specialists:
+        results["specialists"] = read_json(work.specialists)
     results["warnings"] = implausible(results)
     return results
 
@@ -122,6 +124,6 @@ def _significance(recipe: Recipe, transcripts: Transcripts) -> dict[str, dict[st
 
     return {
         f"{name}_vs_baseline": {"p_better": against_baseline(tests[name])}
-        for name in ("ensemble", "student")
+        for name in ("ensemble", "specialists", "student")
         if name in tests
     }

@@ -12,7 +12,7 @@ def run(job: Job) -> None:
 
 def made_from(job: Job, system: str) -> str:
     """Fingerprint of what one system's results depend on: a new student leaves the GMMs and teachers decoded."""
-    networks = {"baseline": ("teachers",), "ensemble": ("teachers",), "student": ("student",)}
+    networks = dict.fromkeys(("baseline", "ensemble", "specialists"), ("teachers",)) | {"student": ("student",)}
     stages = ("lang", "align", *networks.get(system, ()))
     keys = job.recipe.decode.model_dump(mode="json", exclude={"systems"})
     return digest({"keys": keys, "needs": {stage: fingerprint(job.recipe, stage) for stage in stages}})

@@ -3,11 +3,16 @@
 from typing import TYPE_CHECKING
 
 from asr_kd.distill.store import TargetStore
-from asr_kd.distill.targets import SoftTargets, origin
-from asr_kd.nn.inputs import load_inputs
+from asr_kd.distill.targets import SoftTargets
+from asr_kd.files import write_json
+from asr_kd.nn.accuracy import ACCURACY, frame_accuracy
+from asr_kd.nn.chosen import ChosenFrames
+from asr_kd.nn.hashes import joint_hash
+from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
+from asr_kd.nn.posteriors import load_ensemble
 from asr_kd.nn.products import threads
 from asr_kd.nn.training import Run, train
-from asr_kd.stages.teachers import member_names, prepare_input
+from asr_kd.stages.teachers import prepare_input, teachers_origin
 
 if TYPE_CHECKING:
     from asr_kd.pipeline import Job
@@ -16,12 +21,34 @@ if TYPE_CHECKING:
 def run(job: "Job") -> None:
     recipe, student, network = job.recipe, job.recipe.student, job.recipe.student_network
     store = TargetStore(job.work.targets)
-    store.check(origin(job.work, member_names(job), recipe.targets.mean, recipe.teachers.network))
+    store.check(teachers_origin(job))
     prepare_input(job, network)
-    inputs = load_inputs(job.work, network, job.device)
-    targets = SoftTargets(store, inputs.train, student.temperature, student.hard_weight)
-    plan = Run(network, student.train, (recipe.seed, "student"), inputs.num_pdfs, inputs.data)
+    inputs = load_inputs(job.work, network, job.device, student.train.fraction, recipe.seed)
+    seed = recipe.seed if student.seed is None else student.seed
+    targets = SoftTargets(
+        store, inputs.train, student.temperature, student.hard_weight, student.loss, student.noise, seed
+    )
+    frames, data = inputs.train, inputs.data
+    if student.transfer_classes is not None:
+        frames = ChosenFrames.of_classes(frames, student.transfer_classes)
+        data = joint_hash([data, f"classes {student.transfer_classes}"])
+    plan = Run(network, student.train, (seed, "student"), inputs.num_pdfs, data)
     path = job.work.model("student")
     with threads(job.jobs):
-        history = train(path, plan, inputs.train, inputs.dev, targets, job.progress, job.device)
-    job.log.info("student: dev frame accuracy %.4f", max(row["dev_frame_accuracy"] for row in history))
+        train(path, plan, frames, inputs.dev, targets, job.progress, job.device)
+        write_accuracy(job, inputs)
+
+
+def write_accuracy(job: "Job", inputs: Inputs) -> None:
+    """models/student/accuracy.json: the finished network without dropout on all splits, on train on a sample."""
+    path = job.work.model("student")
+    network = load_ensemble(job.work, [path.name], device=job.device)
+    splits = {
+        "train": inputs.train,
+        "dev": inputs.dev,
+        "test": load_frames(job.work, network.network, "test", job.device),
+    }
+    accuracy = {split: frame_accuracy(network, frames, split, job.progress) for split, frames in splits.items()}
+    write_json(path / ACCURACY, accuracy)
+    shares = " ".join(f"{split} {figures['frame_accuracy']:.4f}" for split, figures in accuracy.items())
+    job.log.info("student: frame accuracy %s", shares)

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from asr_kd.errors import UserError
+from asr_kd.files import write_json
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Recipe
 from asr_kd.score.report import escape_markdown
@@ -116,6 +117,34 @@ def test_a_run_without_a_student_is_scored_too(scored_job: Job) -> None:
     assert results["gain_retained"] == {"frame_accuracy": None, "wer": None}
     assert results["significance"] == {}
     assert "not defined" in scored_job.work.report.read_text()
+
+
+def test_the_report_tells_what_specialists_bring(scored_job: Job) -> None:
+    accuracy = {split: {"frames": 1000, "without": 0.4, "with": 0.42} for split in ("dev", "test")}
+    table = [
+        {"specialists": 0, "frames": 400, "without": 0.5, "with": 0.5, "relative_gain": 0.0},
+        {"specialists": 2, "frames": 1600, "without": 0.25, "with": 0.28, "relative_gain": 0.12},
+    ]
+    states = [{"classes": 5, "nearest": 4, "states": {f"IY.{n}": 3, "IH.0": 2}} for n in range(4)]
+    cost = {
+        "microseconds_per_frame": {"generalist": 50.0, "inference": 8.25},
+        "specialists_per_frame": 0.7,
+        "threads": 2,
+    }
+    about = {"count": 4, "accuracy": accuracy, "by_covering": {"test": table}, "clusters": states, "cost": cost}
+    write_json(scored_job.work.specialists, about)
+    score.run(
+        Job(Recipe.model_validate({"name": "mini", "teachers": {"members": 2}, "specialists": {}}), scored_job.work)
+    )
+    assert json.loads(scored_job.work.results.read_text())["specialists"] == about
+    text = scored_job.work.report.read_text()
+    assert "| generalist | 40.0 | 40.0 |" in text
+    assert "| generalist + 4 specialists | 42.0 | 42.0 |" in text
+    assert "| one network, distilled from them | 53.0 | 55.0 |" in text
+    assert "| 2 | 1,600 | 25.0 | 28.0 | 12.0 |" in text
+    assert "| 2 | IY.2 × 3, IH.0 × 2 |" in text
+    assert "IY.3" not in text
+    assert "calls 0.70 specialists and costs generalist 50.0 µs, inference 8.2 µs (2 threads)" in text
 
 
 def test_a_missing_file_is_named(scored_job: Job) -> None:
