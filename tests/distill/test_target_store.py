@@ -68,7 +68,7 @@ def test_dense_keeps_every_state_in_its_place(tmp_path: Path, top_k: int | None)
     assert torch.allclose(gathered.log_post, log_post[[3, 0, 16]], rtol=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spread=st.floats(0, 1e6), top_k=st.integers(1, NUM_PDFS - 1))
 def test_stored_numbers_are_finite_and_sum_to_one(spread: float, top_k: int) -> None:
     arrays = condense(log_posteriors(spread), top_k, TEMPERATURES).arrays()
