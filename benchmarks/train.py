@@ -80,7 +80,7 @@ def main() -> None:
     times = []
     for batch in frames.shuffled_batches(arguments.batch, (0, "order"))[:-1]:
         start = time.perf_counter()
-        loop.step(batch, 1e-4, draws)
+        loop.step(batch, 1e-4, draws, draws)
         times.append(time.perf_counter() - start)
     dtype = product_type(training.precision, "cpu")
     products, step = product_speed(dtype), sorted(times)[len(times) // 2]

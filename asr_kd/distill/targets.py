@@ -23,6 +23,7 @@ from asr_kd.nn.hashes import file_hash, joint_hash, store_hash
 from asr_kd.nn.inputs import input_path
 from asr_kd.nn.model import WEIGHTS, AcousticModel
 from asr_kd.nn.posteriors import Ensemble, Mean
+from asr_kd.nn.products import threads
 from asr_kd.nn.seeds import Seed, generator
 from asr_kd.nn.training import Progress
 from asr_kd.recipe import Network, Noise, Targets
@@ -88,8 +89,8 @@ def dump_targets(
     # Side by side, a core each: what follows a forward pass keeps two cores busy less well than two batches do. But
     # dropout draws from one stream.
     workers = torch.get_num_threads() if frames.rows.device.type == "cpu" and not targets.dropout else 1
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    with dropout_active(ensemble.models, targets.dropout or 0.0, seed):
+    pool = ThreadPoolExecutor(workers)
+    with threads(torch.get_num_threads() // workers), dropout_active(ensemble.models, targets.dropout or 0.0, seed):
         try:
             for _, (soft, figures) in zip(progress(batches, "soft targets"), pool.map(ask, batches), strict=True):
                 writer.add(soft)

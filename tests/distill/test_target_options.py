@@ -49,11 +49,11 @@ def frames(taught: Workspace) -> Frames:
     return load_frames(taught, NETWORK, "train")
 
 
-def variant(taught: Workspace, path: Path, options: Targets) -> TargetStore:
+def variant(taught: Workspace, path: Path, options: Targets, jobs: int = 1) -> TargetStore:
     """The same teachers' targets with other options."""
     work = toy_workspace(path)
     (work.root / "models").symlink_to(taught.root / "models")
-    targets.run(Job(RECIPE.model_copy(update={"targets": options}), work))
+    targets.run(Job(RECIPE.model_copy(update={"targets": options}), work, jobs=jobs))
     return TargetStore(work.targets)
 
 
@@ -88,9 +88,11 @@ def test_pruned_targets_say_so_and_are_the_posteriors_in_the_mean(
     assert loss.item() == pytest.approx(distillation_loss(logits, frames.labels, None, p, 2.0, 0.0).item(), rel=0.02)
 
 
-def test_pruned_targets_are_the_same_again(taught: Workspace, tmp_path: Path) -> None:
-    first, second = (variant(taught, tmp_path / name, PRUNED) for name in "ab")
-    assert file_hash(first.path / "states-000.npy") == file_hash(second.path / "states-000.npy")
+@pytest.mark.parametrize("options", [PRUNED, Targets(top_k=4)])
+def test_targets_do_not_depend_on_the_number_of_workers(taught: Workspace, tmp_path: Path, options: Targets) -> None:
+    stores = [variant(taught, tmp_path / name, options, jobs) for name, jobs in (("a", 1), ("b", 1), ("c", 3))]
+    for name in ("states-000.npy", "log_post-000.npy"):
+        assert len({file_hash(store.path / name) for store in stores}) == 1
 
 
 @pytest.mark.parametrize("options", [{"temperatures": (1.0, 2.0)}, {"top_k": None}])
