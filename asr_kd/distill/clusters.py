@@ -71,8 +71,7 @@ def confusion_columns(covariance: Tensor) -> Tensor:
     """What K-means sees: the covariance's columns as rows (num_pdfs, num_pdfs), each of length 1.
 
     Every state is scaled to unit variance first and its covariance with itself left out. Otherwise a column is little
-    but its own variance and the few most frequent states (on libri_mini, subsets of 150 states then hold 18 to 27 %
-    of the probability that goes to wrong states, against 53 %). A state that is never predicted has a column of zeros.
+    but its own variance and the few most frequent states. A state that is never predicted has a column of zeros.
     """
     deviation = covariance.diagonal().clamp_min(1e-30).sqrt()
     correlation = covariance / torch.outer(deviation, deviation)
