@@ -319,7 +319,7 @@ class Decode(Section):
     self_loop_scale: Annotated[float, Field(ge=0)] = 0.1
     silence_probability: Share = 0.5
     prior_scale: Annotated[float, Field(ge=0)] = 1.0
-    gmm: Scales = Scales()
+    gmm: Scales = Scales(lm_scale=tuple(range(7, 23)))
     network: Scales = Scales()
 
 

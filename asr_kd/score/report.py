@@ -13,6 +13,7 @@ from asr_kd.score.wer import SCORED, Transcripts
 from asr_kd.workspace import Workspace
 
 CLUSTERS_SHOWN, CLUSTER_STATES = 3, 12
+SIGNIFICANT = 0.95
 LEGEND = """\
 Per cent. Frame accuracy: share of frames whose most probable tied state is the forced alignment's. WER on
 test with its 95 % bootstrap interval over utterances. RTF: CPU seconds per second of speech. p: paired
@@ -76,10 +77,15 @@ def _gains(results: Results) -> str:
     ]
     undefined = any("not defined" in row for row in rows)
     note = "\nNot defined: the ensemble is no better than that baseline, or one of the three was not decoded.\n"
+    ensemble = results["significance"].get("ensemble_vs_baseline", {}).get("p_better", 1.0)
+    doubt = (
+        f"\nThe ensemble's own gain in WER is not significant on test (p = {ensemble:.3f}): its quotient says little.\n"
+    )
     return (
         "## Gain retained\n\nThe student's gain over the baseline as a share of the ensemble's.\n\n"
         + markdown_table(("figure", "dev", "test"), rows)
         + (note if undefined else "")
+        + (doubt if ensemble < SIGNIFICANT else "")
     )
 
 

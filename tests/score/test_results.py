@@ -51,6 +51,13 @@ def test_gains_retained_by_hand(results: dict[str, Any]) -> None:
     assert results["gain_retained_vs_members_mean"] == pytest.approx({"dev": 2 / 3, "test": 0.8})
 
 
+def test_report_doubts_a_wer_gain_that_is_not_significant(scored_job: Job) -> None:
+    score.run(scored_job)
+    p_better = json.loads(scored_job.work.results.read_text())["significance"]["ensemble_vs_baseline"]["p_better"]
+    doubted = f"not significant on test (p = {p_better:.3f})" in scored_job.work.report.read_text()
+    assert doubted == (p_better < 0.95)
+
+
 def test_gain_is_undefined_where_the_ensemble_gains_nothing() -> None:
     assert gain_retained(0.5, 0.5, 0.6) is None
     assert gain_retained(0.2, 0.3, 0.1, sign=-1) is None
