@@ -10,7 +10,7 @@ import typer
 
 from asr_kd.errors import UserError
 from asr_kd.pipeline import STAGES, console, run_stages
-from asr_kd.recipe import load_recipe
+from asr_kd.recipe_file import load_recipe
 from asr_kd.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

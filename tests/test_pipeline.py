@@ -11,7 +11,8 @@ import pytest
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.pipeline import STAGE_NAMES, Job, digest, run_stages, stage_seconds
-from asr_kd.recipe import Recipe, load_recipe
+from asr_kd.recipe import Recipe
+from asr_kd.recipe_file import load_recipe
 from asr_kd.workspace import Workspace
 
 Behaviour = Callable[[Job], None]

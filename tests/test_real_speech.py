@@ -10,7 +10,7 @@ from asr_kd.corpora.manifest import load_cuts, sped_up, words_of
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
 from asr_kd.pipeline import run_stages
-from asr_kd.recipe import load_recipe
+from asr_kd.recipe_file import load_recipe
 from asr_kd.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr_kd.errors import UserError
-from asr_kd.recipe import Recipe, load_recipe
+from asr_kd.recipe import Recipe
+from asr_kd.recipe_file import load_recipe
 
 
 def write(path: Path, text: str) -> Path:

@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 
 from asr_kd.errors import UserError
 from asr_kd.pipeline import STAGE_NAMES
-from asr_kd.recipe import Recipe, Section, explain, load_recipe, read_layers
+from asr_kd.recipe import Recipe, Section
+from asr_kd.recipe_file import explain, load_recipe, read_layers
 
 Settings = dict[str, Any]
 

@@ -10,7 +10,7 @@ from asr_kd.experiment.scheduler import Start, run_cells, title
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.experiment.table import make_table, write_table
 from asr_kd.pipeline import STAGE_NAMES, console
-from asr_kd.recipe import load_recipe
+from asr_kd.recipe_file import load_recipe
 
 CELLS = "cells"
 

@@ -19,7 +19,8 @@ from asr_kd.nn.posteriors import load_scorer
 from asr_kd.nn.seeds import generator
 from asr_kd.nn.training import evaluate
 from asr_kd.pipeline import Job
-from asr_kd.recipe import Network, Recipe, Specialists, SpecialistTraining, Student, Targets, Teachers, load_recipe
+from asr_kd.recipe import Network, Recipe, Specialists, SpecialistTraining, Student, Targets, Teachers
+from asr_kd.recipe_file import load_recipe
 from asr_kd.stages import student, targets, teachers
 from asr_kd.workspace import Workspace
 

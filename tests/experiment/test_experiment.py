@@ -15,7 +15,8 @@ from asr_kd.experiment.sharing import CellRun
 from asr_kd.files import read_json, write_json
 from asr_kd.nn.products import threads
 from asr_kd.pipeline import STAGE_NAMES, STAGES, Stage, fingerprint, run_stages
-from asr_kd.recipe import Recipe, load_recipe
+from asr_kd.recipe import Recipe
+from asr_kd.recipe_file import load_recipe
 from asr_kd.workspace import Workspace
 
 RECIPE = {

@@ -12,7 +12,7 @@ from asr_kd.experiment.scheduler import run_cells
 from asr_kd.experiment.sharing import FROM, CellRun, read_record
 from asr_kd.files import read_json
 from asr_kd.pipeline import STAGE_NAMES, run_stages
-from asr_kd.recipe import load_recipe
+from asr_kd.recipe_file import load_recipe
 
 Sweep = Callable[..., list[CellRun]]
 LAST = len(STAGE_NAMES) - 1

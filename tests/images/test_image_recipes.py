@@ -6,7 +6,7 @@ import pytest
 
 from asr_kd.experiment.definition import load_experiment
 from asr_kd.experiment.run import make_cells
-from asr_kd.recipe import load_recipe
+from asr_kd.recipe_file import load_recipe
 
 
 @pytest.mark.parametrize(("kind", "cells", "teachers"), [("mnist", 22, 4), ("svhn", 7, 1), ("cifar10", 7, 1)])
