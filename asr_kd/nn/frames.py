@@ -1,6 +1,7 @@
 """The labelled frames of a split: all utterances behind each other, addressed by frame number."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from asr_kd.nn.model import AcousticModel
 from asr_kd.nn.seeds import Seed, generator
 
 PDF_COLUMN = 0
+SPEED = re.compile(r"_sp\d+(\.\d+)?$")  # the end of a sped-up copy's id
 log = logging.getLogger("asr_kd")
 
 
@@ -76,18 +78,22 @@ class Frames:
     def share(self, fraction: float, key: Seed) -> "Frames":
         """The first utterances of an order that depends on `key` alone until they hold `fraction` of the frames.
 
-        A smaller share is part of a larger one; utterances stay in storage order.
+        A smaller share is part of a larger one, and an utterance's copies at other speeds go with it; utterances stay
+        in storage order.
         """
-        order = torch.randperm(len(self.utterances), generator=generator(key))
+        originals: dict[str, int] = {}
+        numbers = [originals.setdefault(SPEED.sub("", name), len(originals)) for name in self.utterances]
+        original = torch.tensor(numbers)
         lengths = self.starts.diff().cpu()
-        before = lengths[order].cumsum(0) - lengths[order]
-        kept = order[before < fraction * len(self)].sort().values
+        order = torch.randperm(len(originals), generator=generator(key))
+        frames = torch.zeros(len(originals), dtype=torch.int64).index_add_(0, original, lengths)[order]
+        chosen = torch.zeros(len(originals), dtype=torch.bool)
+        chosen[order] = frames.cumsum(0) - frames < fraction * len(self)
+        kept = chosen[original]
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths[kept].cumsum(0)]).to(self.starts.device)
-        chosen = torch.zeros(len(self.utterances), dtype=torch.bool)
-        chosen[kept] = True
-        frames = chosen.repeat_interleave(lengths).to(self.rows.device)
-        names = [self.utterances[number] for number in kept.tolist()]
-        return Frames(self.rows[frames], self.labels[frames], names, starts)
+        rows = kept.repeat_interleave(lengths).to(self.rows.device)
+        names = [self.utterances[number] for number in kept.nonzero()[:, 0].tolist()]
+        return Frames(self.rows[rows], self.labels[rows], names, starts)
 
     def windows(self, frames: Tensor, left: int, right: int) -> Tensor:
         """(batch,) frame numbers to (batch, left + 1 + right, dim), the utterance's edge frames repeated."""

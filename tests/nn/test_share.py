@@ -1,6 +1,7 @@
 """Shares of the training frames, by whole utterances."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from toy_experiment import NETWORK, UTTERANCES, toy_workspace
 
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.inputs import load_frames, load_inputs
+from asr_kd.nn.seeds import generator
 
 
 @pytest.fixture
@@ -51,3 +53,19 @@ def test_inputs_of_a_share_are_other_data(tmp_path: Path) -> None:
     assert len({whole.data, third.data, other.data}) == 3 and third.data == again.data
     assert third.train.utterances == again.train.utterances
     assert len(third.dev.utterances) == len(whole.dev.utterances) == UTTERANCES["dev"]
+
+
+def test_copies_at_other_speeds_go_with_their_utterance(frames: Frames) -> None:
+    half = len(frames.utterances) // 2
+    names = [*frames.utterances[:half], *(f"{name}_sp0.9" for name in frames.utterances[:half])]
+    part = replace(frames, utterances=names).share(0.4, (0, "fraction"))
+    kept = set(part.utterances)
+    assert 0 < len(kept) < len(names)
+    assert kept == {name for name in names if name.removesuffix("_sp0.9") in kept}
+    assert all(f"{name}_sp0.9" in kept for name in kept if not name.endswith("_sp0.9"))
+
+
+def test_a_share_without_copies_is_the_order_of_the_seed(frames: Frames) -> None:
+    order = torch.randperm(len(frames.utterances), generator=generator((0, "fraction"))).tolist()
+    kept = set(frames.share(0.3, (0, "fraction")).utterances)
+    assert kept == {frames.utterances[number] for number in order[: len(kept)]}
