@@ -10,7 +10,7 @@ usage() {
 Distil an ensemble of acoustic models into one network: from recordings to a table of frame accuracy and WER.
 
 usage: ./run.sh [--recipe FILE] [--stage N] [--stop-stage M] [--exp DIR] [--set KEY.PATH=VALUE]...
-                [--device cpu|cuda] [--jobs J]
+                [--device cpu|cuda] [--jobs J] [--repair] [--no-page]
        ./run.sh --test
 
   --recipe FILE         what to run                       [recipes/default.yaml: the embedded corpus]
@@ -20,13 +20,15 @@ usage: ./run.sh [--recipe FILE] [--stage N] [--stop-stage M] [--exp DIR] [--set 
   --set KEY.PATH=VALUE  override a recipe key; may be repeated
   --device DEVICE       cpu or cuda                       [cpu]
   --jobs J              worker processes                  [the machine's cores]
+  --repair              check every file, and make damaged ones anew
+  --no-page             leave out report.html; asr-kd report makes it later
   --test                run the tests instead
   --help                this text
 
 stages: 0 prepare   corpus to manifests                5 targets  the ensemble's posteriors on the training frames
         1 features  filterbanks and MFCC               6 student  one network trained on them
         2 lang      lexicon and language model         7 decode   graphs and search
-        3 align     GMM-HMM, one tied state per frame  8 score    results.json, report.md, plots
+        3 align     GMM-HMM, one tied state per frame  8 score    results.json, report.html
         4 teachers  the ensemble's networks
 
 A stage that is done with the same recipe keys and inputs is skipped, so the same command resumes an interrupted run.
@@ -94,6 +96,7 @@ while (($#)); do
     case $1 in
         --help | -h) usage; exit ;;
         --test) test=true; shift ;;
+        --repair | --no-page) options+=("$1"); shift ;;
         --recipe | --stage | --stop-stage | --exp | --set | --device | --jobs)
             (($# > 1)) || fail "$1 needs a value; see --help"
             if [[ $1 == --recipe ]]; then recipe=$2; else options+=("$1" "$2"); fi

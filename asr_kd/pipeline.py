@@ -2,7 +2,7 @@
 
 A stage is a function of (recipe, files of earlier stages) → files. Its completion record, `.done/NAME.json`, holds a
 fingerprint of the recipe keys it uses and of the records of the stages it reads, so that a changed recipe redoes
-exactly what depends on the change.
+exactly what depends on the change, and the checksums of its files, which every stage compares before it reads them.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,89 +33,34 @@ from rich.progress import (
 )
 
 from asr_kd import __version__
+from asr_kd.checksums import files_below, record_files
 from asr_kd.errors import UserError
-from asr_kd.files import read_json, write_json, write_text
+from asr_kd.files import FULL, read_json, remove_temporaries, write_json, write_text
+from asr_kd.integrity import FILES
+from asr_kd.lock import locked
+from asr_kd.memory import forget_peak, peak_bytes
+from asr_kd.plan import STAGE_NAMES, STAGES, Stage, required
 from asr_kd.recipe import Recipe
+from asr_kd.verification import check_done, check_inputs, mend
 from asr_kd.workspace import Workspace
 
 Item = TypeVar("Item")
 console = Console(stderr=True)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """`keys`: recipe keys it uses; `needs`: stages whose files it reads. The code is asr_kd.stages.NAME.run(job).
-
-    `after`: stages it reads too, of which only the recipe keys named in `keys` change what it reads. `files`: what it
-    leaves below the experiment directory, as glob patterns; logs and what several stages share (graphs, adapted
-    features) aside.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-    needs: tuple[str, ...]
-    title: str
-    after: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-
-
-# What of the language decides the alignment: all but the n-gram's sizes, so sweeping those trains nothing.
-LEXICON_KEYS = ("lexicon", "g2p", "vocabulary", "vocabulary_in_lexicon_only", "max_words", "ngram.arpa")
-
-STAGES = (
-    Stage("prepare", ("corpus", "seed"), (), "corpus to manifests", files=("manifests", "corpus")),
-    Stage("features", ("features", "corpus.sample_rate"), ("prepare",), "filterbanks and MFCC", files=("features",)),
-    Stage("lang", ("lang", "seed"), ("prepare",), "lexicon and language model", files=("lang",)),
-    Stage(
-        "align",
-        ("hmm", "seed", *(f"lang.{key}" for key in LEXICON_KEYS)),
-        ("prepare", "features"),
-        "GMM-HMM, tied states, alignment",
-        after=("lang",),
-        files=("hmm/mono", "hmm/tri", "hmm/lda", "hmm/sat", "hmm/alignment", "hmm/*.json", "models/realignment*"),
-    ),
-    Stage(
-        "teachers",
-        ("teachers", "specialists", "targets.mean", "seed"),
-        ("features", "align"),
-        "the ensemble's networks",
-        files=("models/member-*", "models/ensemble.json", "models/specialist*"),
-    ),
-    Stage(
-        "targets",
-        ("targets",),
-        ("features", "align", "teachers"),
-        "the ensemble's soft posteriors",
-        files=("targets",),
-    ),
-    Stage(
-        "student",
-        ("student", "teachers.network", "seed"),
-        ("features", "align", "targets"),
-        "the distilled network",
-        files=("models/student",),
-    ),
-    Stage("decode", ("decode",), ("lang", "align", "teachers", "student"), "graphs and search", files=("decode/*",)),
-    Stage(
-        "score",
-        ("score", "name"),
-        ("targets", "decode"),
-        "tables, plots, report",
-        files=("results.json", "report.md", "plots"),
-    ),
-)
-STAGE_NAMES = tuple(stage.name for stage in STAGES)
-
-
 @dataclass
 class Job:
-    """What a stage is given: the recipe, the experiment's paths, the machine's means, and a log."""
+    """What a stage is given: the recipe, the experiment's paths, the machine's means, and a log.
+
+    page: whether stage 8 writes report.html too.
+    """
 
     recipe: Recipe
     work: Workspace
     device: str = "cpu"
     jobs: int = 1
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("asr_kd"))
+    page: bool = True
 
     def progress(self, items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
         """Iterate with a progress bar on a terminal; the log gets the title and the count at the end."""
@@ -140,13 +86,31 @@ def run_stages(
     last: int = len(STAGES) - 1,
     device: str = "cpu",
     jobs: int = 1,
+    repair: bool = False,
+    page: bool = True,
 ) -> None:
-    """Run stages first..last that are not done. Raises UserError when an input is missing or a stage refuses."""
-    work = Workspace(root)
-    _write_records_of_run(recipe, work)
+    """Run stages first..last that are not done.
+
+    repair: make what is damaged anew, whichever stage makes it. Raises UserError when an input is missing or damaged,
+    when a stage refuses, and when another run is in the directory.
+    """
+    with locked(root) as dead:
+        if dead:
+            console.print(f"{root}: process {dead['pid']} ended before its run did; this one continues", soft_wrap=True)
+        remove_temporaries(root)
+        work = Workspace(root)
+        _write_records_of_run(recipe, work)
+        if repair:
+            mended = mend(work, jobs)
+            _warn(mended.lines)
+            first = min([first, *mended.stages])
+        _run_stages(recipe, work, first, last, device, jobs, page)
+
+
+def _run_stages(recipe: Recipe, work: Workspace, first: int, last: int, device: str, jobs: int, page: bool) -> None:
     for number in range(first, last + 1):
         stage = STAGES[number]
-        for need in (*stage.needs, *stage.after):
+        for need in required(stage):
             if not _is_done(recipe, work, need):
                 maker = STAGE_NAMES.index(need)
                 raise UserError(
@@ -154,9 +118,10 @@ def run_stages(
                     f"which is missing or older than the recipe; run --stage {maker} first"
                 )
         if _is_done(recipe, work, stage.name):
+            _warn(check_done(stage, work, jobs, _is_done(recipe, work, "features")))
             console.print(f"stage {number} {stage.name}: done already")
             continue
-        _run_stage(stage, number, Job(recipe, work, device, jobs))
+        _run_stage(stage, number, Job(recipe, work, device, jobs, page=page))
 
 
 def stage_seconds(work: Workspace) -> dict[str, dict[str, float]]:
@@ -209,13 +174,15 @@ def stage_code(stage: Stage, recipe: Recipe) -> tuple[str, Callable[[Job], None]
         others = importlib.import_module("asr_kd.stages.images").STAGES
         if stage.name in others:
             return others[stage.name]
+    if stage.name == "align" and recipe.hmm.external:
+        return "Kaldi's alignment", importlib.import_module("asr_kd.stages.external").run
     return stage.title, importlib.import_module(f"asr_kd.stages.{stage.name}").run
 
 
 def _run_stage(stage: Stage, number: int, job: Job) -> None:
     path = job.work.log(stage.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = StageLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("asr_kd")
     logger.setLevel(logging.INFO)
@@ -223,10 +190,19 @@ def _run_stage(stage: Stage, number: int, job: Job) -> None:
     title, run = stage_code(stage, job.recipe)
     console.print(f"stage {number} {stage.name}: {title} (log: {path})", soft_wrap=True)
     job.log.info("command: %s", " ".join(sys.argv))
-    job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
     start, cpu = time.monotonic(), _cpu_seconds()
     try:
+        _warn(check_inputs(stage, job.work, job.jobs))
+        job.log.info("inputs are as they were finished: %.1f s", time.monotonic() - start)
+        job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
+        forget_peak()
         run(job)
+        peak = peak_bytes()
+        paths = files_below(path for pattern in stage.files for path in job.work.root.glob(pattern))
+        files = record_files(job.work.root, paths, job.jobs)
+    except KeyboardInterrupt:
+        job.log.warning("stage %s interrupted", stage.name)
+        raise
     except Exception:
         job.log.exception("stage %s failed", stage.name)
         raise
@@ -241,10 +217,33 @@ def _run_stage(stage: Stage, number: int, job: Job) -> None:
         "needs": {need: fingerprint(job.recipe, need) for need in stage.needs},
         "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
+        "peak_bytes": peak,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        FILES: files,
     }
     write_json(job.work.record(stage.name), record)
+    shutil.rmtree(job.work.partial, ignore_errors=True)
     console.print(f"stage {number} {stage.name}: {seconds:.0f} s ({cpu:.0f} CPU s)")
+
+
+def _warn(lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+class StageLog(logging.FileHandler):
+    """A log whose own trouble with a full disk goes unsaid: the stage meets it too, and says so in one line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if getattr(sys.exception(), "errno", None) not in FULL:
+            super().handleError(record)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
 
 
 def _cpu_seconds() -> float:

@@ -17,7 +17,8 @@ class Corpus(Section):
     """Where the speech comes from. `train`, `dev` and `test` are names of parts that the corpus kind understands.
 
     `held_out`: of an image corpus, how many of the last training images are kept from training as dev; null: none, and
-    dev shows how some of the images trained on are recognised.
+    dev shows how some of the images trained on are recognised. `untrusted`: the corpus's lists are a stranger's; audio
+    has to lie below `dir`, links followed, and commands in wav.scp are not run.
     """
 
     kind: Literal["embedded", "librispeech", "mini_librispeech", "yesno", "kaldi", "mnist", "svhn", "cifar10"] = (
@@ -32,6 +33,7 @@ class Corpus(Section):
     sample_rate: Count = 16000
     max_bad_fraction: Share = 0.01
     held_out: Count | None = None
+    untrusted: Literal[True] | None = None
     embedded: "Embedded" = Field(default_factory=lambda: Embedded())
 
     @property
@@ -92,14 +94,35 @@ class NGram(Section):
 
 
 class Lang(Section):
-    """`vocabulary`: `lm` takes the words of the LM text, `lm+train` those of the training transcripts too."""
+    """`vocabulary`: `lm` takes the words of the LM text, `lm+train` those of the training transcripts too.
+
+    `stress: true` keeps the digits of stressed vowels (AH0), which null removes; G2P makes none.
+    `units: grapheme`: words are pronounced by their letters, those that the training transcripts have; no lexicon, no
+    G2P. `tokens: bpe`: language model and graph are over at most `pieces` (null: 2000) pieces of words.
+    """
 
     lexicon: str = "cmudict"
+    stress: Literal[True] | None = None
     g2p: bool = True
     vocabulary: Literal["lm", "lm+train"] = "lm+train"
     vocabulary_in_lexicon_only: bool = False
     max_words: Count | None = None
+    units: Literal["grapheme"] | None = None
+    tokens: Literal["bpe"] | None = None
+    pieces: Count | None = None
     ngram: NGram = NGram()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.units and self.lexicon != "cmudict":
+            raise ValueError("units: grapheme needs no lexicon; remove lang.lexicon")
+        if self.tokens and not self.units:
+            raise ValueError("tokens: bpe needs pieces that can be pronounced; set lang.units: grapheme")
+        if self.tokens and (self.ngram.arpa or self.max_words):
+            raise ValueError("tokens: bpe makes its own tokens and n-gram; remove lang.ngram.arpa, lang.max_words")
+        if self.pieces and not self.tokens:
+            raise ValueError("pieces: only of tokens: bpe; set lang.tokens or remove lang.pieces")
+        return self
 
 
 class Network(Section):
@@ -170,6 +193,23 @@ class GmmStep(Section):
     gaussians: Count = 9000
 
 
+class External(Section):
+    """A Kaldi alignment in place of stage 3's GMMs (docs/interoperability.md).
+
+    `alignment`: archives of one pdf a frame for all splits, patterns such as `ali/pdf.*.gz` allowed. `tree`: Kaldi's
+    tree as text, or lines `phone state pdf`; null: networks are trained and scored by frame, nothing is decoded.
+    `phones`: the phones.txt that numbers the tree's phones; `silence`, `noise`: what it calls SIL and SPN.
+    `num_pdfs`: null is the tree's, or without a tree up to the largest that occurs.
+    """
+
+    alignment: Annotated[tuple[str, ...], Field(min_length=1)]
+    tree: str | None = None
+    phones: str | None = None
+    silence: str = "SIL"
+    noise: str = "SPN"
+    num_pdfs: Count | None = None
+
+
 class Hmm(Section):
     """Kaldi's train_mono, train_deltas, train_lda_mllt, train_sat and align_fmllr, in their terms."""
 
@@ -190,6 +230,7 @@ class Hmm(Section):
     fmllr_iterations: tuple[int, ...] = (2, 4, 6, 12)
     fmllr_min_frames: Count = 500
     realignment: Realignment | None = None
+    external: External | None = None
 
 
 class Teachers(Section):
@@ -288,9 +329,28 @@ class Width(Section):
     max_active: Count
 
 
+class Lattice(Section):
+    """Lattices, with N-best lists, posteriors and word times from them; oracle word error rates.
+
+    `beams`: of the searches for lattices, each tried only while the lattice of the one before has no more than
+    `max_states` states a frame; k2 has no need of them and takes the beam of the search for one sentence. `keep`: how
+    much more than the best a sentence of the lattice may cost. `rescore`: an n-gram to take the place of the graph's,
+    its scale and word penalty tuned on dev.
+    """
+
+    beams: Annotated[tuple[Positive, ...], Field(min_length=1)] = (7.0, 9.0, 11.0)
+    keep: Positive = 6.0
+    max_states: Positive = 50.0
+    nbest: Count = 100
+    rescore: NGram | None = None
+
+
 class Decode(Section):
     """`first_pass`: the narrow search that adapts to speakers and, on `tuning_seconds` of dev, tries out the scales;
-    `acoustic_scale`: that of the adaptation, and where the trial of the scales begins.
+    `acoustic_scale`: that of the adaptation, and where the trial of the scales begins. `backend`: null is
+    kaldi-decoder. `mean`: of the ensemble's members, over posteriors (arithmetic) or log-likelihoods (geometric); null
+    is targets.mean. `pronunciation_probabilities`: of a word's variants, from how often the training alignment took
+    each; null leaves them equal. `adapt`: fMLLR of dev and test for every utterance alone; null: for every speaker.
     """
 
     systems: Annotated[tuple[System, ...], Field(min_length=1)] = (
@@ -310,11 +370,22 @@ class Decode(Section):
     prior_scale: Annotated[float, Field(ge=0)] = 1.0
     gmm: Scales = Scales(lm_scale=tuple(range(7, 23)))
     network: Scales = Scales()
+    backend: Literal["k2"] | None = None
+    mean: Literal["arithmetic", "geometric"] | None = None
+    lattice: Lattice | None = None
+    pronunciation_probabilities: Literal[True] | None = None
+    adapt: Literal["utterance"] | None = None
 
 
 class Score(Section):
+    """`page_utterances`: how many can be listened to on report.html; null: as many as it has room for. `page_frames`:
+    test frames that its figures of posteriors are made of, evenly spread; null: as many as a minute or two allow.
+    """
+
     bootstrap_samples: Count = 1000
     worst_utterances: Count = 10
+    page_utterances: Annotated[int, Field(ge=0)] | None = None
+    page_frames: Count | None = None
 
 
 class Recipe(Section):

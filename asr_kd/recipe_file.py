@@ -31,7 +31,27 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: {explain(error)}") from None
     if "specialists" in recipe.decode.systems and recipe.specialists is None:
         raise UserError(f"{path}: decode.systems: names specialists, but there is no section specialists; add one")
+    if recipe.decode.lattice and recipe.lang.tokens:
+        raise UserError(f"{path}: decode.lattice: not over pieces of words; set it, or lang.tokens, to null")
+    if recipe.hmm.external and (problem := needs_gmm(recipe)):
+        raise UserError(f"{path}: {problem}, which hmm.external takes the place of; change one of them")
     return recipe
+
+
+def needs_gmm(recipe: Recipe) -> str:
+    """What in the recipe reads the GMMs that stage 3 trains, as `key: why`; empty if nothing does."""
+    hmm, teachers = recipe.hmm, recipe.teachers
+    networks = {"teachers.network": teachers.network, "student.network": recipe.student_network}
+    networks |= {f"teachers.networks.{number}": network for number, network in enumerate(teachers.networks or ())}
+    gmms = [system for system in recipe.decode.systems if system.startswith("gmm-")]
+    if hmm.external and hmm.external.tree and gmms:
+        return f"decode.systems: {gmms[0]} decodes with GMMs"
+    if hmm.realignment:
+        return "hmm.realignment: starts from the alignment of GMMs"
+    if recipe.features.speed:
+        return "features.speed: the copies are aligned by GMMs"
+    adapted = [key for key, network in networks.items() if "fmllr" in network.input]
+    return f"{adapted[0]}.input: adapts to speakers by GMMs" if adapted else ""
 
 
 def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -44,6 +64,8 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: {error.strerror or error}; name an existing recipe") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; save the recipe as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # of values such as 2026-13-01, and of a path that is none
+        raise UserError(f"{path}: not valid YAML ({error})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -114,7 +136,8 @@ def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> str:
         hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
         text = f"{key}: unknown key; {hint}"
     else:
-        text = f"{key}: {first['msg']} (got {first['input']!r})"
+        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+        text = f"{key}: {first['msg'].removeprefix('Value error, ')}{got}"
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 
 

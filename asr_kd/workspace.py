@@ -25,6 +25,16 @@ class Workspace:
         return self.root / "manifests" / "excluded.json"
 
     @property
+    def validation(self) -> Path:
+        """What stage 0 found wrong with the corpus, by kind."""
+        return self.root / "manifests" / "validation.json"
+
+    @property
+    def audio(self) -> Path:
+        """Sizes, times of change and checksums of the recordings that are not in the experiment directory."""
+        return self.root / "manifests" / "audio.json"
+
+    @property
     def images(self) -> Path:
         """What an image corpus's files hold."""
         return self.root / "manifests" / "images.json"
@@ -103,12 +113,21 @@ class Workspace:
         return self.root / "report.md"
 
     @property
+    def page(self) -> Path:
+        return self.root / "report.html"
+
+    @property
     def plots(self) -> Path:
         return self.root / "plots"
 
     # the runner
     def record(self, stage: str) -> Path:
         return self.root / ".done" / f"{stage}.json"
+
+    @property
+    def partial(self) -> Path:
+        """What searches have recognised so far, while a stage is at work."""
+        return self.root / ".partial"
 
     def log(self, stage: str) -> Path:
         return self.root / "logs" / f"{stage}.log"

@@ -58,6 +58,7 @@ NETWORKS = "teachers targets student decode score"
         ("features.fbank.num_bins=30", f"features align {NETWORKS}"),
         ("lang.lexicon=my.txt", f"lang align {NETWORKS}"),
         ("lang.max_words=100", f"lang align {NETWORKS}"),
+        ("lang.units=grapheme", f"lang align {NETWORKS}"),
         ("lang.ngram.prune=1e-7", "lang decode score"),
         ("hmm.sat.leaves=100", f"align {NETWORKS}"),
         ("teachers.members=2", NETWORKS),
@@ -103,6 +104,14 @@ def test_inputs_of_another_recipe_do_not_count(tmp_path: Path, ran: list[str]) -
     run_stages(with_key(tmp_path, ""), tmp_path / "exp")
     with pytest.raises(UserError, match=r"older than the recipe; run --stage 6 first"):
         run_stages(with_key(tmp_path, "student.temperature=4"), tmp_path / "exp", 7)
+
+
+def test_files_of_another_recipe_further_back_do_not_count_either(tmp_path: Path, ran: list[str]) -> None:
+    run_stages(with_key(tmp_path, ""), tmp_path / "exp")
+    run_stages(with_key(tmp_path, "features.fbank.num_bins=30"), tmp_path / "exp", 1, 1)
+    (tmp_path / "exp" / ".done" / "decode.json").unlink()
+    with pytest.raises(UserError, match=r"features\.json: stage 7 \(decode\) reads .*; run --stage 1 first"):
+        run_stages(with_key(tmp_path, ""), tmp_path / "exp", 7)
 
 
 def test_a_failing_stage_leaves_no_record(tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_an_active_environment_is_reused_only_if_it_has_the_package(checkout: Ch
 
 
 def test_options_are_handed_on(checkout: Checkout) -> None:
-    options = "--stage 1 --stop-stage 3 --exp x --set a.b=c --set d=e --device cpu --jobs 2"
+    options = "--stage 1 --stop-stage 3 --repair --exp x --set a.b=c --set d=e --device cpu --jobs 2"
     checkout.run("--recipe", "recipes/default.yaml", *options.split())
     assert checkout.called[-1] == f"asr-kd run --recipe {checkout.root}/recipes/default.yaml {options}"
 
@@ -112,7 +112,7 @@ def test_test_runs_pytest(checkout: Checkout) -> None:
 def test_help_teaches_without_installing(checkout: Checkout) -> None:
     shown = checkout.run("--help")
     assert shown.returncode == 0
-    for option in ("--recipe", "--stage", "--stop-stage", "--exp", "--set", "--device", "--jobs", "--test"):
+    for option in ("--recipe", "--stage", "--stop-stage", "--exp", "--set", "--device", "--jobs", "--repair", "--test"):
         assert option in shown.stdout
     assert "./run.sh --recipe recipes/libri_mini.yaml" in shown.stdout
     assert checkout.called == []

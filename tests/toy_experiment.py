@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.features.store import write_store
-from asr_kd.recipe import Network, Training
+from asr_kd.pipeline import Job
+from asr_kd.recipe import Network, Recipe, Training
+from asr_kd.stages import student, targets, teachers
 from asr_kd.workspace import Workspace
 
 DIM, NUM_PDFS = 6, 12
@@ -29,4 +31,12 @@ def toy_workspace(root: Path) -> Workspace:
             alignment[f"{split}-{index:02d}"] = np.stack([pdf, pdf], 1).astype(np.int16)
         write_store(work.features("fbank", split), features, {"kind": "fbank"})
         write_store(work.alignment(split), alignment, {"num_pdfs": NUM_PDFS, "tree_hash": "toy"})
+    return work
+
+
+def distilled(root: Path, recipe: Recipe) -> Workspace:
+    """The toy workspace after stages 4, 5 and 6."""
+    work = toy_workspace(root)
+    for stage in (teachers, targets, student):
+        stage.run(Job(recipe, work, jobs=2))
     return work

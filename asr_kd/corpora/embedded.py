@@ -25,6 +25,7 @@ from asr_kd.corpora.grammar import sentences
 from asr_kd.corpora.utterance import Utterance
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path
+from asr_kd.interruption import become_worker
 from asr_kd.recipe import Corpus, Embedded
 
 # eSpeak's variants but for whispers, robots, echoes and the like; near twins are in the same split.
@@ -77,10 +78,13 @@ def generate(
     record = partial(record_speaker, corpus=corpus, seed=seed, folder=folder)
     splits: dict[str, list[Utterance]] = {split: [] for split in VARIANTS}
     multiprocessing.set_forkserver_preload([__name__])
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         made = pool.map(partial(_in_fresh_process, record), tasks)
         for task, utterances in zip(tasks, progress(made, "speakers of the embedded corpus", len(tasks)), strict=True):
             splits[task.split] += utterances
+    finally:
+        pool.shutdown(cancel_futures=True)  # or an interrupted run would first make the others
     return splits
 
 
@@ -144,7 +148,7 @@ def record_speaker(task: Task, corpus: Corpus, seed: int, folder: Path) -> list[
         samples = _place_in_room(np.pad(speech, margins), voices, corpus, generator)
         plain, name = text.replace(",", ""), f"{task.speaker.name}-{index:04d}"
         path = folder / task.split / f"{name}.flac"
-        with atomic_path(path) as temporary:
+        with atomic_path(path, durable=False) as temporary:  # checksums tell whether they all were
             soundfile.write(temporary, samples, corpus.sample_rate, subtype="PCM_16", format="FLAC")
         offset = margins[0] / corpus.sample_rate
         words = [
@@ -158,7 +162,7 @@ def record_speaker(task: Task, corpus: Corpus, seed: int, folder: Path) -> list[
 def _in_fresh_process(record: Callable[[Task], list[Utterance]], task: Task) -> list[Utterance]:
     """Run in a process where eSpeak has said nothing yet; a plain fork is the quicker way where that holds here."""
     context = multiprocessing.get_context("forkserver" if espeak.cache_info().currsize else "fork")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=become_worker) as process:
         return process.submit(record, task).result()
 
 

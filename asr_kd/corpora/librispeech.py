@@ -5,9 +5,10 @@ at the first unreadable file; the download is lhotse's.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
-from asr_kd.corpora.utterance import Utterance
+from asr_kd.corpora.utterance import Fault, Utterance, without_notes
 from asr_kd.errors import UserError
 from asr_kd.recipe import Corpus
 
@@ -22,13 +23,14 @@ def read_librispeech(corpus: Corpus) -> dict[str, list[Utterance]]:
     folder = corpus_folder(corpus)
     if corpus.download:
         _download(folder, (*corpus.train, *corpus.dev, *corpus.test))
-    splits = {
-        "train": [utterance for part in corpus.train for utterance in _read_part(folder / part)],
-        "dev": [utterance for part in corpus.dev for utterance in _read_part(folder / part)],
-        "test": [utterance for part in corpus.test for utterance in _read_part(folder / part)],
-    }
+
+    def read(parts: tuple[str, ...]) -> list[Utterance]:
+        utterances = [utterance for part in parts for utterance in _read_part(folder / part)]
+        return confined(utterances, folder) if corpus.untrusted else utterances
+
+    splits = {"train": read(corpus.train), "dev": read(corpus.dev), "test": read(corpus.test)}
     if corpus.dev == corpus.test:
-        speakers = sorted({utterance.speaker for utterance in splits["dev"]})
+        speakers = sorted({utterance.speaker for utterance in without_notes(splits["dev"])})
         for split, half in (("dev", set(speakers[::2])), ("test", set(speakers[1::2]))):
             splits[split] = [utterance for utterance in splits[split] if utterance.speaker in half]
     return splits
@@ -50,20 +52,56 @@ def _read_part(folder: Path) -> list[Utterance]:
     transcripts = sorted(folder.rglob("*.trans.txt"))
     if not transcripts:
         raise UserError(f"{folder}: no *.trans.txt below this folder; it is not a part in LibriSpeech's layout")
-    return [utterance for path in transcripts for utterance in _read_chapter(path)]
+    utterances = [utterance for path in transcripts for utterance in _read_chapter(path)]
+    known = {utterance.audio for utterance in utterances}
+    silent = Fault("audio without transcript", "in no *.trans.txt", is_note=True)
+    unknown = [path for path in sorted(folder.rglob("*.flac")) if str(path) not in known]
+    return utterances + [
+        Utterance(path.stem, path.stem.split("-")[0], "", str(path), path.stem, fault=silent) for path in unknown
+    ]
 
 
 def _read_chapter(path: Path) -> list[Utterance]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); unpack the corpus again") from None
+        lines = decoded_lines(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); unpack the corpus again") from None
     utterances = []
-    for line in filter(str.strip, lines):
+    for number, (line, is_text) in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         name, _, text = line.strip().partition(" ")
+        fault = None if is_text else Fault("text is not UTF-8", f"{path}:{number}: not UTF-8 text")
+        if "/" in name or "\0" in name or name in (".", ".."):
+            fault = Fault("audio outside the corpus", f"{path}:{number}: an utterance id is not a path")
         audio = str(path.parent / f"{name}.flac")
-        utterances.append(Utterance(name, name.split("-")[0], text, audio, recording=name))
+        utterances.append(Utterance(name, name.split("-")[0], text, audio, recording=name, fault=fault))
     return utterances
+
+
+def decoded_lines(path: Path) -> list[tuple[str, bool]]:
+    """The lines of a text file, each with whether it is UTF-8; what is not is shown as �. Raises OSError."""
+    lines = path.read_bytes().split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    texts = [line.decode("utf-8", errors="replace").rstrip("\r") for line in lines]
+    return [(text, text.encode() == line.rstrip(b"\r")) for text, line in zip(texts, lines, strict=True)]
+
+
+def confined(utterances: list[Utterance], folder: Path) -> list[Utterance]:
+    """With a fault for each whose audio is a command or, links followed, not below `folder`: manifests of strangers."""
+    root = folder.resolve()
+
+    def check(utterance: Utterance) -> Utterance:
+        if utterance.fault:
+            return utterance
+        if utterance.audio.endswith("|"):
+            return replace(utterance, fault=Fault("command as audio", f"corpus.untrusted: {utterance.audio}"))
+        if "\0" in utterance.audio or not Path(utterance.audio).resolve().is_relative_to(root):
+            return replace(utterance, fault=Fault("audio outside the corpus", f"not below {folder}: {utterance.audio}"))
+        return utterance
+
+    return [check(utterance) for utterance in utterances]
 
 
 def _download(folder: Path, parts: tuple[str, ...]) -> None:

@@ -13,7 +13,14 @@ def load_cuts(path: Path) -> lhotse.CutSet:
     """Read a split's cuts eagerly; cut.id is the utterance id, cut.supervisions[0] has its speaker and text."""
     if not path.exists():
         raise UserError(f"{path}: missing; run --stage 0 (prepare)")
-    return lhotse.load_manifest(path, lhotse.CutSet)
+    try:
+        cuts = lhotse.load_manifest(path, lhotse.CutSet)
+        whole = all(isinstance(cut, lhotse.MonoCut) and len(cut.supervisions) == 1 for cut in cuts)
+    except Exception as error:  # lhotse, gzip and JSON each raise their own
+        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); run --stage 0 (prepare) again") from None
+    if not whole:
+        raise UserError(f"{path}: not cuts of one supervision each; run --stage 0 (prepare) again")
+    return cuts
 
 
 def sped_up(cuts: Iterable[lhotse.MonoCut], factors: Sequence[float] | None) -> list[lhotse.MonoCut]:

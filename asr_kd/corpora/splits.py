@@ -1,19 +1,21 @@
 """The three splits of a corpus, checked utterance by utterance, and the text for the language model."""
 
 import gzip
+import json
 import logging
-from collections import Counter
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
-from lhotse import CutSet, MonoCut
+from lhotse import MonoCut
 
+from asr_kd.checksums import Recorded, record_files
 from asr_kd.corpora.kaldi import read_kaldi
 from asr_kd.corpora.librispeech import read_librispeech
-from asr_kd.corpora.utterance import Utterance, normalise_text, to_cut
+from asr_kd.corpora.utterance import Fault, Utterance, normalise_text, to_cut, without_notes
+from asr_kd.corpora.validation import Report
 from asr_kd.corpora.yesno import read_yesno
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path
@@ -33,69 +35,60 @@ def check_utterances(
     splits: dict[str, list[Utterance]],
     corpus: Corpus,
     jobs: int,
-    progress: Callable[..., Iterator[MonoCut | str]],
-) -> tuple[dict[str, list[MonoCut]], list[dict[str, str]]]:
-    """Cuts by split, and the utterances left out as {"id", "split", "reason"}.
-
-    Raises UserError when a split keeps nothing or more than corpus.max_bad_fraction of all is left out.
-    """
+    progress: Callable[..., Iterator[MonoCut | Fault]],
+) -> tuple[dict[str, list[MonoCut]], Report]:
+    """Cuts by split, and what is wrong with the utterances left out; `Report.refuse` tells whether that is too much."""
     cuts: dict[str, list[MonoCut]] = {split: [] for split in splits}
-    excluded: list[dict[str, str]] = []
-    seen: set[str] = set()
+    report, seen = Report(), set[str]()
     for split, utterances in splits.items():
-        with ThreadPoolExecutor(jobs) as pool:
+        report.utterances[split] = len(without_notes(utterances))
+        pool = ThreadPoolExecutor(jobs)
+        try:
             checked = pool.map(partial(to_cut, sample_rate=corpus.sample_rate), utterances)
             for utterance, cut in zip(utterances, progress(checked, f"audio of {split}", len(utterances)), strict=True):
                 if utterance.id in seen:
-                    cut = "utterance id occurs twice"
+                    cut = Fault("utterance id occurs twice", "utterance id occurs twice")
                 seen.add(utterance.id)
                 if isinstance(cut, MonoCut):
                     cuts[split].append(cut)
                 else:
-                    excluded.append({"id": utterance.id, "split": split, "reason": cut})
-                    log.warning("%s: %s left out: %s", split, utterance.id, cut)
-    _refuse_if_too_bad(cuts, excluded, corpus)
-    return cuts, excluded
+                    report.add(split, utterance.id, cut)
+                    log.warning(
+                        "%s: %s %s: %s", split, utterance.id, "noted" if cut.is_note else "left out", cut.reason
+                    )
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return cuts, report
 
 
-def _refuse_if_too_bad(cuts: dict[str, list[MonoCut]], excluded: list[dict[str, str]], corpus: Corpus) -> None:
-    total = len(excluded) + sum(map(len, cuts.values()))
-    reasons = Counter(row["reason"].split(":")[0] for row in excluded).most_common(1)
-    why = f"; most often: {reasons[0][0]} ({reasons[0][1]} times), for example {excluded[0]['id']}" if reasons else ""
-    for split, kept in cuts.items():
-        if not kept:
-            raise UserError(
-                f"corpus.{split}: no usable utterance ({len(excluded)} of {total} left out{why}); see the log"
-            )
-    if len(excluded) > corpus.max_bad_fraction * total:
-        raise UserError(
-            f"corpus.max_bad_fraction: {len(excluded)} of {total} utterances cannot be used, more than "
-            f"{corpus.max_bad_fraction:.1%}{why}; repair the corpus or raise the key"
-        )
+def describe_audio(
+    root: Path, splits: dict[str, list[Utterance]], cuts: dict[str, list[MonoCut]], jobs: int
+) -> dict[str, Recorded]:
+    """Sizes, times of change and checksums of the recordings in use, and of those left out (no checksum: missing).
 
-
-def check_speakers_disjoint(splits: dict[str, list[Utterance]]) -> None:
-    """Raise UserError naming a speaker that two splits share."""
-    speakers = {split: {utterance.speaker for utterance in members} for split, members in splits.items()}
-    for one, other in combinations(speakers, 2):
-        shared = sorted(speakers[one] & speakers[other] - {""})
-        if shared:
-            raise UserError(
-                f"corpus.{one}, corpus.{other}: both have speaker {shared[0]} ({len(shared)} such speakers); "
-                "choose parts whose speakers are disjoint"
-            )
+    Those below `root`, the experiment directory, are stage 0's own files.
+    """
+    used = {cut.recording.sources[0].source for members in cuts.values() for cut in members if cut.recording.sources}
+    named = {utterance.audio for members in splits.values() for utterance in members}
+    files = {str(Path(audio).absolute()) for audio in named if not audio.endswith("|")}
+    outside = {path for path in files if not Path(path).is_relative_to(root.absolute())}
+    present = {path for path in outside - used if Path(path).is_file()}
+    missing: Recorded = {path: [0, 0, ""] for path in sorted(outside - used - present)}
+    return {
+        "used": record_files(root.absolute(), map(Path, sorted(outside & used)), jobs),
+        "left_out": record_files(root.absolute(), map(Path, sorted(present)), jobs) | missing,
+    }
 
 
 def write_cuts(path: Path, cuts: list[MonoCut]) -> None:
-    """Write a split's manifest, ordered by utterance id."""
-    with atomic_path(path) as temporary:
-        # lhotse chooses the format by the name's ending, which a temporary name lacks
-        named = temporary.with_name(temporary.name + ".jsonl.gz")
-        try:
-            CutSet.from_cuts(sorted(cuts, key=lambda cut: cut.id)).to_file(named)
-            named.replace(temporary)
-        finally:
-            named.unlink(missing_ok=True)
+    """Write a split's manifest, ordered by utterance id; its bytes depend on the cuts alone, not on the time."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+    ):
+        for cut in sorted(cuts, key=lambda cut: cut.id):
+            packed.write(json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n")
 
 
 def read_sentences(path: Path) -> list[str]:
@@ -106,7 +99,7 @@ def read_sentences(path: Path) -> list[str]:
             return [sentence for sentence in map(normalise_text, file) if sentence]
     except FileNotFoundError:
         raise UserError(f"corpus.lm_text: {path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"corpus.lm_text: {path}: cannot be read as UTF-8 text, plain or .gz ({error})") from None
 
 

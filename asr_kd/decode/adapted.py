@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from asr_kd.checksums import seal, unseal
 from asr_kd.corpora.manifest import load_cuts, sped_up
 from asr_kd.decode.systems import LAST_TREE, SPLITS, Decoding
 from asr_kd.errors import UserError
@@ -23,7 +24,10 @@ def write_adapted_features(decoding: Decoding, with_fbank: bool = False) -> None
     """
     work, hmm = decoding.work, decoding.job.recipe.hmm
     made_from = [*decoding.graph_inputs, decoding.recipe.first_pass.model_dump(), decoding.recipe.acoustic_scale]
+    if decoding.recipe.adapt:
+        made_from.append(decoding.recipe.adapt)
     if not (_is_there(work.adapted("test"), made_from) and work.adapting_seconds.exists()):
+        unseal(work.adapting_seconds.parent)
         scorer = load_scorer(work, LAST_TREE, hmm.lda_context, hmm.fmllr_min_frames)
         adapted = {"train": _adapt_to_alignment(decoding, scorer)}
         for split in SPLITS:
@@ -33,11 +37,14 @@ def write_adapted_features(decoding: Decoding, with_fbank: bool = False) -> None
             utterances = decoding.job.progress(speaker_scorer.transforms or {}, f"{split} adapted features")
             rows = {u: speaker_scorer.adapted_features(split, u).numpy().astype(np.float16) for u in utterances}
             write_store(work.adapted(split), rows, {"kind": "fmllr", "made_from": made_from})
+        seal(work.adapting_seconds.parent)
     kind = "fmllr+fbank"
     if with_fbank and not _is_there(work.adapted("test", kind), made_from):
+        unseal(work.adapted("test", kind).parent)
         for split in ALL_SPLITS:
             rows = side_by_side(FrameStore(work.adapted(split)), FrameStore(work.features("fbank", split)))
             write_store(work.adapted(split, kind), rows, {"kind": kind, "made_from": made_from})
+        seal(work.adapted("test", kind).parent)
 
 
 def side_by_side(first: FrameStore, second: FrameStore) -> dict[str, np.ndarray]:

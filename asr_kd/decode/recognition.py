@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +20,28 @@ from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.search import Searcher
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore
+from asr_kd.interruption import become_worker
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 LISTED = 10
+FAULTS = (ValueError, KeyError, IndexError, RuntimeError)
 log = logging.getLogger("asr_kd")
+
+
+class Result(Protocol):
+    """What is known of one utterance, of whatever is done with it."""
+
+    @property
+    def utterance(self) -> str: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def error(self) -> str: ...
+
+
+R = TypeVar("R", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class Task:
             best = self.searcher.search(scores)
             searched = time.process_time()
             correct, frames = self._accuracy(utterance, scores)
-        except (ValueError, KeyError, IndexError, RuntimeError) as error:
+        except FAULTS as error:
             return Outcome(utterance, error=f"{type(error).__name__}: {error}")
         times = scored - start, searched - scored
         return Outcome(utterance, tuple(best.words), best.pdfs, best.complete, correct, frames, *times)
@@ -98,24 +116,27 @@ class Task:
         return self.acoustics.correct(scores, states), len(states)
 
 
-def recognise(task: Task, utterances: dict[str, float], jobs: int, progress: Progress, title: str) -> Recognition:
-    """Recognise `utterances` (id → seconds of audio) in `jobs` processes, the longest first.
+def in_processes(
+    work: Callable[[str], R], utterances: dict[str, float], jobs: int, progress: Progress, title: str
+) -> dict[str, R]:
+    """`work` on each of `utterances` (id → seconds of audio) in `jobs` processes, the longest first.
 
     Failed utterances and those whose path is not complete are counted and listed in the log.
     """
     longest_first = sorted(utterances, key=lambda name: (-utterances[name], name))
     context = multiprocessing.get_context("fork")
     try:
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(task,)) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(work,)) as pool:
             done = progress(pool.map(_recognise, longest_first), title, len(longest_first))
             outcomes = {outcome.utterance: outcome for outcome in done}
     except BrokenProcessPool:
         raise UserError(f"{title}: a search process died, probably for lack of memory; use fewer --jobs") from None
-    _report(outcomes.values(), title)
-    return Recognition({name: outcomes[name] for name in utterances})
+    report(outcomes.values(), title)
+    return {name: outcomes[name] for name in utterances}
 
 
-def _report(outcomes: Iterable[Outcome], title: str) -> None:
+def report(outcomes: Iterable[Result], title: str) -> None:
+    """Count and list in the log what failed and what did not come to an end."""
     failed = sorted(f"{outcome.utterance} ({outcome.error})" for outcome in outcomes if outcome.error)
     partial = sorted(outcome.utterance for outcome in outcomes if not outcome.complete)
     for names, what in ((failed, "failed"), (partial, "did not reach the end of a sentence")):
@@ -124,15 +145,16 @@ def _report(outcomes: Iterable[Outcome], title: str) -> None:
             log.warning("%s: %d utterances %s: %s%s", title, len(names), what, ", ".join(names[:LISTED]), more)
 
 
-_task: Task | None = None
+_work: Callable[[str], Any] | None = None
 
 
-def _start(task: Task) -> None:
-    global _task
-    _task = task
+def _start(work: Callable[[str], Any]) -> None:
+    global _work
+    _work = work
+    become_worker()
     torch.set_num_threads(1)
 
 
-def _recognise(utterance: str) -> Outcome:
-    assert _task is not None
-    return _task.recognise(utterance)
+def _recognise(utterance: str) -> Any:
+    assert _work is not None
+    return _work(utterance)

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asr_kd.checksums import seal, unseal
 from asr_kd.corpora.manifest import load_cuts, words_of
 from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, network_acoustics
-from asr_kd.decode.recognition import Recognition, Task, recognise
-from asr_kd.decode.search import KaldiSearcher, load_graph, read_word_symbols
+from asr_kd.decode.batches import BatchSearcher, in_batches
+from asr_kd.decode.journal import Journal
+from asr_kd.decode.k2_search import K2Graph, K2LatticeSearcher, K2Searcher, import_k2
+from asr_kd.decode.lattice_search import KaldiLatticeSearcher, LatticeSearcher
+from asr_kd.decode.recognition import Recognition, Task, in_processes
+from asr_kd.decode.search import KaldiSearcher, Searcher, load_graph, read_graph, read_word_symbols
 from asr_kd.decode.tuning import Point, tune, word_error_rate
 from asr_kd.distill.inference import load_specialists
 from asr_kd.features.store import FrameStore
@@ -18,11 +23,14 @@ from asr_kd.files import read_json, write_json, write_text
 from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.scorer import Scorer
 from asr_kd.hmm.scorer import load_scorer as load_gmm
+from asr_kd.hmm.variants import variant_probabilities
+from asr_kd.lang.pieces import MARK, Pieces
 from asr_kd.nn.posteriors import Scorer as NetworkScorer
 from asr_kd.nn.posteriors import load_scorer as load_network
 from asr_kd.nn.products import threads
 from asr_kd.recipe import Width
 from asr_kd.wfst.build import WordGraph, build_graph, build_word_graph
+from asr_kd.wfst.epsilon_free import without_epsilons
 from asr_kd.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,6 +86,11 @@ class Decoding:
         self.job, self.work, self.recipe, self.graph_inputs = job, job.work, job.recipe.decode, graph_inputs
         self.speech = {split: Speech.load(job.work, split) for split in SPLITS}
         self.symbols = read_word_symbols(job.work.lang / "words.txt")
+        self.pieces = Pieces.of(job.work.lang, self.symbols)
+        marked = [label for label, symbol in enumerate(self.symbols) if symbol.startswith(MARK)]
+        self.beginnings = marked if self.pieces else None
+        self._loaded: System | None = None
+        self._k2: tuple[tuple[Path, float], K2Graph] | None = None
 
     def decode(self, name: str, made_from: str) -> None:
         """Write decode/NAME/dev.txt, test.txt and, last, summary.json; a system of the same `made_from` stays."""
@@ -86,17 +99,27 @@ class Decoding:
         if path.exists() and read_json(path).get("made_from") == made_from:
             self.job.log.info("%s: decoded already", name)
             return
-        system = self.load(name)
+        system = self.system(name)
         grid = self.tune(system)
         best = next(iter(grid))
         results = {split: self.search(f"{name} {split}", system, split, best) for split in SPLITS}
         for split, result in results.items():
-            lines = [" ".join([utterance, *words]) + "\n" for utterance, words in result.words(self.symbols).items()]
+            lines = [" ".join([utterance, *words]) + "\n" for utterance, words in self.words(result).items()]
             write_text(folder / f"{split}.txt", "".join(lines))
         write_json(path, {"made_from": made_from, **self.summary(system, grid, results)})
 
-    def load(self, name: str) -> System:
-        """gmm-STEP, baseline (member 0), ensemble, specialists or student."""
+    def words(self, result: Recognition) -> dict[str, list[str]]:
+        """The words of each utterance, put together where the graph's tokens are pieces of words."""
+        found = result.words(self.symbols)
+        return {utterance: self.pieces.join(tokens) for utterance, tokens in found.items()} if self.pieces else found
+
+    def system(self, name: str) -> System:
+        """gmm-STEP, baseline (member 0), ensemble, specialists or student; the last one asked for stays loaded."""
+        if self._loaded is None or self._loaded.name != name:
+            self._loaded = self._load(name)
+        return self._loaded
+
+    def _load(self, name: str) -> System:
         if name.startswith("gmm-"):
             return self._load_gmm(name, name.removeprefix("gmm-"))
         scorer = self._load_networks(name)
@@ -112,7 +135,7 @@ class Decoding:
             return NetworkScorer(self.work, load_specialists(self.work, recipe.specialists), "cpu")
         members = [self.work.member(index).name for index in range(recipe.teachers.members)]
         models = {"baseline": members[:1], "ensemble": members, "student": ["student"]}[name]
-        return load_network(self.work, models, recipe.targets.mean)
+        return load_network(self.work, models, self.recipe.mean or recipe.targets.mean)
 
     def _load_gmm(self, name: str, step: str) -> System:
         hmm = self.job.recipe.hmm
@@ -134,11 +157,12 @@ class Decoding:
         seconds of scoring and searching that they took, (2,).
         """
         speech, seconds = self.speech[split], np.zeros(2)
+        whose = {utterance: utterance for utterance in speech.speakers} if self.recipe.adapt else speech.speakers
         for number in range(1, ADAPTATIONS + 1):
             title, acoustics = f"gmm-sat {split}, adaptation {number}", gmm_acoustics(scorer, split, None)
             result = self._recognise(title, LAST_TREE, acoustics, speech.seconds, self._start, self.recipe.first_pass)
             with threads(1):  # many small products: a second thread costs more than it brings
-                scorer = scorer.adapt(split, result.pdf_paths(), speech.speakers)
+                scorer = scorer.adapt(split, result.pdf_paths(), whose)
             seconds += result.network_seconds, result.search_seconds
         return scorer, seconds
 
@@ -152,7 +176,7 @@ class Decoding:
             title = f"{system.name} dev, lm_scale {point.lm_scale:g}, word_penalty {point.word_penalty:g}"
             acoustics, width = system.acoustics["dev"], self.recipe.first_pass
             result = self._recognise(title, system.tree, acoustics, utterances, point, width)
-            rate = word_error_rate(references, result.words(self.symbols))
+            rate = word_error_rate(references, self.words(result))
             self.job.log.info("%s: WER %.4f", title, rate)
             return rate
 
@@ -191,10 +215,49 @@ class Decoding:
         width: Width,
         alignment: Path | None = None,
     ) -> Recognition:
-        graph = load_graph(self.graph(tree), point.word_penalty)
-        searcher = KaldiSearcher(graph, 1 / point.lm_scale, width.beam, width.max_active)
-        task = Task(acoustics, searcher, FrameStore(alignment) if alignment else None)
-        return recognise(task, utterances, self.job.jobs, self.job.progress, title)
+        scales = [point.lm_scale, point.word_penalty, width.model_dump()]
+        journal = Journal(self.work.partial, [title, tree, *scales, self._origin, sorted(utterances)])
+        found: dict[str, Any] = dict(journal.read())
+        left = {name: seconds for name, seconds in utterances.items() if name not in found}
+        if left:
+            task = Task(acoustics, self._searcher(tree, point, width), FrameStore(alignment) if alignment else None)
+            found |= self.spread(task, left, title, journal)
+        return Recognition({name: found[name] for name in utterances})
+
+    def spread(
+        self, task: Any, utterances: dict[str, float], title: str, journal: Journal | None = None
+    ) -> dict[str, Any]:
+        """What task.recognise returns for each utterance, in batches where its searcher takes them, or in processes."""
+        if isinstance(task.searcher, BatchSearcher):
+            return in_batches(task, task.searcher, utterances, self.job.progress, title)
+        progress = journal.recorded(self.job.progress) if journal else self.job.progress
+        return in_processes(task.recognise, utterances, self.job.jobs, progress, title)
+
+    def _searcher(self, tree: str, point: Point, width: Width) -> Searcher:
+        scale, penalty = 1 / point.lm_scale, point.word_penalty
+        if self.recipe.backend == "k2":
+            return K2Searcher(self._k2_graph(tree, penalty), scale, width.beam, width.max_active)
+        graph = load_graph(self.graph(tree), penalty, self.beginnings)
+        return KaldiSearcher(graph, scale, width.beam, width.max_active)
+
+    def lattice_searcher(self, system: System, point: Point) -> LatticeSearcher:
+        """At the full width beside the lattice's own; see asr_kd.decode.lattices."""
+        assert self.recipe.lattice is not None
+        width, lattice = Width(beam=self.recipe.beam, max_active=self.recipe.max_active), self.recipe.lattice
+        one_best = self._searcher(system.tree, point, width)
+        if isinstance(one_best, KaldiSearcher):
+            return KaldiLatticeSearcher(one_best, lattice.beams, lattice.keep, lattice.max_states)
+        assert isinstance(one_best, K2Searcher)
+        return K2LatticeSearcher(one_best, lattice.keep)
+
+    def _k2_graph(self, tree: str, word_penalty: float) -> K2Graph:
+        """Made anew only for another graph or penalty, for that takes longer than a search."""
+        import_k2()  # before minutes go into a graph for it
+        path = self.graph(tree)
+        if self._k2 is None or self._k2[0] != (path, word_penalty):
+            graph = without_epsilons(read_graph(path, word_penalty, self.beginnings))
+            self._k2 = (path, word_penalty), K2Graph(graph, self.job.device)
+        return self._k2[1]
 
     def graph(self, tree: str) -> Path:
         """graph/TREE/HCLG.fst, built unless it is there for the same lexicon, LM, tree and graph scales."""
@@ -202,16 +265,28 @@ class Decoding:
         recipe = self.recipe
         scales = (recipe.transition_scale, recipe.self_loop_scale)
         made_from = [*self.graph_inputs, *scales, recipe.silence_probability]
+        if recipe.pronunciation_probabilities:
+            made_from.append("pronunciation_probabilities")
         if not (path.exists() and stats.exists() and read_json(stats)["made_from"] == made_from):
+            unseal(path.parent)
             gmm = Gmm.load(self.work.gmm(tree))
             graph, figures = build_graph(self._word_graph, gmm.tree.pdfs, gmm.log_transitions, *scales)
             graph.write(path)
             write_json(stats, {**figures, "bytes": path.stat().st_size, "made_from": made_from})
+            seal(path.parent)
         return path
 
     @cached_property
     def _word_graph(self) -> WordGraph:
-        return build_word_graph(self.work.lang, self.recipe.silence_probability)
+        probabilities = variant_probabilities(self.work) if self.recipe.pronunciation_probabilities else None
+        return build_word_graph(self.work.lang, self.recipe.silence_probability, probabilities)
+
+    @cached_property
+    def _origin(self) -> str:
+        """Of all that any system's results depend on."""
+        from asr_kd.pipeline import fingerprint
+
+        return fingerprint(self.job.recipe, "decode")
 
     @property
     def _start(self) -> Point:

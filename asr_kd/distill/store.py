@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.checksums import Recorded, find_damage, record_files
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path, read_json, write_json
 from asr_kd.nn.frames import Frames
 
 INDEX = "index.json"
+PROGRESS = "progress.json"  # while the store is being written: which shards are finished
 SHARD_BYTES = 1 << 27
 FLOAT16_MIN = float(np.finfo(np.float16).min)
 
@@ -54,7 +56,8 @@ def condense(log_post: Tensor, top_k: int | None, temperatures: tuple[float, ...
         return SoftFrames(log_post, None, None)
     best, states = log_post.topk(top_k, 1)
     others = log_post.scatter_(1, states, -torch.inf)
-    highest = others.amax(1, keepdim=True)
+    # At least a finite number: of states that are all impossible, −∞ less the highest would be no number.
+    highest = others.amax(1, keepdim=True).clamp_min(torch.finfo(others.dtype).min)
     others -= highest
     # One buffer for all temperatures: a fresh one each costs more in page faults than the exponentials.
     scaled = torch.empty_like(others)
@@ -64,23 +67,37 @@ def condense(log_post: Tensor, top_k: int | None, temperatures: tuple[float, ...
 
 
 class StoreWriter:
-    """Writes the targets of a split batch by batch; nothing can be read from the folder until `finish`."""
+    """Writes the targets of a split batch by batch; nothing can be read from the folder until `finish`.
 
-    def __init__(self, path: Path) -> None:
+    identity: what the targets are made from; shards that an interrupted writer of the same left are taken over.
+    `frames`: those already written; `sums`: what `add` was given with the last of them.
+    """
+
+    def __init__(self, path: Path, identity: str | None = None) -> None:
         self.path = path
         self.bytes = 0
+        self.sums: list[float] | None = None
+        self._identity = identity
         self._pending: list[dict[str, np.ndarray]] = []
         self._pending_bytes = 0
         self._shards: list[int] = []
+        self._files: Recorded = {}
         (path / INDEX).unlink(missing_ok=True)
-        for stale in path.glob("*.npy"):
-            stale.unlink()
+        if not self._resume():
+            (path / PROGRESS).unlink(missing_ok=True)
+            for stale in path.glob("*.npy"):
+                stale.unlink()
 
-    def add(self, soft: SoftFrames) -> None:
-        """Append the targets of the next frames."""
+    @property
+    def frames(self) -> int:
+        return sum(self._shards)
+
+    def add(self, soft: SoftFrames, sums: list[float] | None = None) -> None:
+        """Append the targets of the next frames. sums: figures over all frames so far, for whoever resumes."""
         arrays = soft.arrays()
         self._pending.append(arrays)
         self._pending_bytes += sum(array.nbytes for array in arrays.values())
+        self.sums = sums
         if self._pending_bytes >= SHARD_BYTES:
             self._write_shard()
 
@@ -98,9 +115,26 @@ class StoreWriter:
             array = np.concatenate([arrays[name] for arrays in self._pending])
             with atomic_path(self.path / f"{name}-{number:03d}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
+            self._files |= record_files(self.path, [self.path / f"{name}-{number:03d}.npy"])
         self._shards.append(len(array))
         self.bytes += self._pending_bytes
         self._pending, self._pending_bytes = [], 0
+        if self._identity:
+            state = {"shards": self._shards, "bytes": self.bytes, "sums": self.sums, "files": self._files}
+            write_json(self.path / PROGRESS, {"identity": self._identity, **state})
+
+    def _resume(self) -> bool:
+        if self._identity is None or not (self.path / PROGRESS).exists():
+            return False
+        state = read_json(self.path / PROGRESS)
+        if state["identity"] != self._identity or find_damage(self.path, state["files"], thorough=True):
+            return False
+        self._shards, self.bytes, self.sums, self._files = (state[key] for key in ("shards", "bytes", "sums", "files"))
+        return True
+
+    def close(self) -> None:
+        """Forget what a resuming writer would need: the store and all about it are written."""
+        (self.path / PROGRESS).unlink(missing_ok=True)
 
 
 class TargetStore:
@@ -111,14 +145,25 @@ class TargetStore:
         if not (path / INDEX).exists():
             raise UserError(f"{path}: no soft targets here; run --stage 5 (targets)")
         index = read_json(path / INDEX)
-        self.meta: dict[str, Any] = index["meta"]
-        self.num_pdfs: int = self.meta["num_pdfs"]
-        self.temperatures: tuple[float, ...] = tuple(self.meta["temperatures"])
-        self._utterances: dict[str, list[int]] = index["utterances"]
-        self._bounds = np.cumsum([0, *index["shards"]])
-        self._columns = ["log_post"] if self.dense else ["log_post", "states", "log_tail"]
-        if self.pruned:
-            self._columns.remove("log_tail")
+        try:
+            self.meta: dict[str, Any] = dict(index["meta"])
+            self.num_pdfs = int(self.meta["num_pdfs"])
+            self.temperatures: tuple[float, ...] = tuple(map(float, self.meta["temperatures"]))
+            self._utterances: dict[str, list[int]] = {
+                name: [int(a), int(b)] for name, (a, b) in index["utterances"].items()
+            }
+            self._bounds = np.cumsum([0, *map(int, index["shards"])])
+            frames = [(start, start + length) for start, length in self._utterances.values()]
+            if (
+                any(not 0 <= start <= end <= self._bounds[-1] for start, end in frames)
+                or min(index["shards"], default=0) < 0
+            ):
+                raise ValueError("names frames that are not in the shards")
+            self._columns = ["log_post"] if self.dense else ["log_post", "states", "log_tail"]
+            if self.pruned:
+                self._columns.remove("log_tail")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise UserError(f"{path / INDEX}: damaged ({error}); run --stage 5 (targets) again") from None
         self._shards = [self._open_shard(number) for number in range(len(index["shards"]))]
 
     @property
@@ -141,12 +186,21 @@ class TargetStore:
             file = self.path / f"{name}-{number:03d}.npy"
             try:
                 shard[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, EOFError, ValueError) as error:
+                found, columns = shard[name].shape
+            except Exception as error:  # numpy parses the header as Python, which fails in many ways
                 raise UserError(f"{file}: cannot be read ({error}); run --stage 5 (targets) again") from None
-            if len(shard[name]) != expected:
-                found = len(shard[name])
+            if found != expected:
                 raise UserError(f"{file}: {found} frames, {INDEX} says {expected}; run --stage 5 (targets) again")
+            width = self._width(name)
+            if columns != width:
+                raise UserError(f"{file}: {columns} columns, {INDEX} says {width}; run --stage 5 (targets) again")
         return shard
+
+    def _width(self, name: str) -> int:
+        """Columns of an array."""
+        if name == "log_tail":
+            return len(self.temperatures)
+        return self.num_pdfs if self.dense else self.meta["top_k"]
 
     def check(self, expected: dict[str, Any]) -> None:
         """Raises UserError naming the first entry of `expected` that the store's metadata contradicts."""

@@ -1,5 +1,8 @@
 """The ensemble's posteriors as training targets: written once for every frame, read back batch by batch."""
 
+import json
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +32,7 @@ from asr_kd.nn.training import Progress
 from asr_kd.recipe import Network, Noise, Targets
 from asr_kd.workspace import Workspace
 
+log = logging.getLogger("asr_kd")
 MAX_PDFS = 1 << 16
 SUMMARY = "summary.json"
 
@@ -69,7 +73,13 @@ def dump_targets(
         )
     top_k = None if targets.top_k is None or targets.top_k >= num_pdfs else targets.top_k
     pruning = targets.pruning if top_k else None
-    standardised, writer = frames.standardised(ensemble.models[0]), StoreWriter(path)
+    standardised, options = frames.standardised(ensemble.models[0]), {"pruning": pruning, "dropout": targets.dropout}
+    shape = {"num_pdfs": num_pdfs, "top_k": top_k, "temperatures": targets.temperatures, "frames": len(frames)}
+    meta = {**made_from, **shape, **{name: value for name, value in options.items() if value}}
+    # With dropout a frame's masks depend on how many were drawn before: such a dump begins anew.
+    writer = StoreWriter(path, None if targets.dropout else joint_hash([json.dumps(meta), f"{batch} {seed}"]))
+    if writer.frames:
+        log.info("%s: continues after frame %d of %d", path, writer.frames, len(frames))
 
     def ask(numbers: Tensor) -> tuple[SoftFrames, Tensor]:
         """The targets of some frames, and sums over them: probability kept, entropy, agreement."""
@@ -85,23 +95,25 @@ def dump_targets(
             agreed = (answers == frames.labels[numbers]).sum()
             return soft, torch.stack([soft.log_post.exp().sum(), entropy, agreed]).double()
 
-    batches, sums = frames.ordered_batches(batch), torch.zeros(3, dtype=torch.float64, device=frames.rows.device)
+    batches = frames.ordered_batches(batch)[math.ceil(writer.frames / batch) :]
+    sums = torch.tensor(writer.sums or [0.0] * 3, dtype=torch.float64, device=frames.rows.device)
     # Side by side, a core each: what follows a forward pass keeps two cores busy less well than two batches do. But
     # dropout draws from one stream.
     workers = torch.get_num_threads() if frames.rows.device.type == "cpu" and not targets.dropout else 1
     pool = ThreadPoolExecutor(workers)
     with threads(torch.get_num_threads() // workers), dropout_active(ensemble.models, targets.dropout or 0.0, seed):
         try:
-            for _, (soft, figures) in zip(progress(batches, "soft targets"), pool.map(ask, batches), strict=True):
-                writer.add(soft)
+            for numbers, (soft, figures) in zip(progress(batches, "soft targets"), pool.map(ask, batches), strict=True):
                 sums += figures
+                totals = sums.tolist()
+                if not math.isfinite(totals[0]):
+                    raise not_finite(path, frames, numbers, soft)
+                writer.add(soft, totals)
         finally:
             pool.shutdown(cancel_futures=True)
     kept, entropy, agreed = sums.tolist()
     count = len(frames)
-    shape = {"num_pdfs": num_pdfs, "top_k": top_k, "temperatures": targets.temperatures, "frames": count}
-    options = {"pruning": pruning, "dropout": targets.dropout}
-    writer.finish(frames, {**made_from, **shape, **{name: value for name, value in options.items() if value}})
+    writer.finish(frames, meta)
     summary = {
         "frames": count,
         "top_k": top_k,
@@ -111,7 +123,25 @@ def dump_targets(
         "mean_entropy": entropy / count,
     }
     write_json(path / SUMMARY, summary)
+    writer.close()
     return summary
+
+
+def not_finite(path: Path, frames: Frames, numbers: Tensor, soft: SoftFrames) -> UserError:
+    """Names the utterances, of the frames numbered (batch,), whose posteriors are no numbers."""
+    bad = frames.utterance_numbers(numbers[~soft.log_post.isfinite().all(1)]).unique().tolist()
+    names = " ".join(frames.utterances[number] for number in bad[:5])
+    return UserError(
+        f"{path}: the teachers' posteriors are not finite at utterances {names}{' …' if len(bad) > 5 else ''}; "
+        "check their features, or train the teachers again"
+    )
+
+
+def estimate_bytes(targets: Targets, num_pdfs: int, frames: int) -> int:
+    """Of a store: 2 bytes a state and a posterior, and 2 a temperature."""
+    if targets.top_k is None or targets.top_k >= num_pdfs:
+        return 2 * num_pdfs * frames
+    return (4 * targets.top_k + (0 if targets.pruning else 2 * len(targets.temperatures))) * frames
 
 
 def draw_states(log_post: Tensor, top_k: int, temperature: float, key: Seed) -> SoftFrames:

@@ -140,6 +140,11 @@ def _system(system: dict[str, Any]) -> Figures:
     accuracy = system.get("frame_accuracy") or {}
     found = {f"frame_accuracy.{split}": accuracy[split] for split in SCORED if accuracy.get(split) is not None}
     found |= {f"wer.{split}": errors["wer"] for split, errors in system.get("wer", {}).items()}
+    for split, sides in system.get("by_vocabulary", {}).items():
+        known, unknown = sides["in"], sides["out"]
+        if known["words"] and unknown["words"]:
+            found[f"in_vocabulary_error_rate.{split}"] = known["error_rate"]
+            found[f"out_of_vocabulary_recall.{split}"] = unknown["recalled"] / unknown["words"]
     found |= {f"errors.{split}": count for split, count in system.get("errors", {}).items()}
     if offset := system.get("offset"):  # of an image recipe, to classes that the student never saw
         found |= {"offset": offset["value"], "errors_with_offset.test": offset["errors"]["test"]}

@@ -9,6 +9,7 @@ from asr_kd.experiment.plot import write_plot
 from asr_kd.experiment.scheduler import Start, run_cells, title
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.experiment.table import make_table, write_table
+from asr_kd.lock import locked
 from asr_kd.pipeline import STAGE_NAMES, console
 from asr_kd.recipe_file import load_recipe
 
@@ -41,7 +42,8 @@ def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
     if start is not None:
         providers = [base_exp, *sorted(path for path in (folder / CELLS).glob("*/seed-*") if path.is_dir())]
         by_seed = sorted(every, key=lambda run: run.seed)  # the whole grid at the first seed before the next seed
-        run_cells(by_seed, providers, STAGE_NAMES.index(experiment.definition.last_stage), request.jobs, start)
+        with locked(folder):
+            run_cells(by_seed, providers, STAGE_NAMES.index(experiment.definition.last_stage), request.jobs, start)
     table = make_table(experiment, runs, base)
     write_plot(folder / "plot.png", experiment, table, runs)
     write_table(folder, experiment, table)

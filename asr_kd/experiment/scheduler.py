@@ -5,18 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from asr_kd.errors import UserError
 from asr_kd.experiment.sharing import CellRun, Shelf
 from asr_kd.files import write_text
+from asr_kd.lock import locked
 from asr_kd.pipeline import STAGES, Stage, console
 
 POLL_SECONDS = 0.2
@@ -58,8 +58,7 @@ def run_cells(runs: list[CellRun], providers: Iterable[Path], last: int, jobs: i
     """
     scheduler = _Scheduler(runs, Shelf.of(providers, runs), last, jobs, start)
     try:
-        with _termination_as_interrupt():
-            scheduler.run()
+        scheduler.run()
     finally:
         for task in scheduler.tasks:
             task.process.stop()
@@ -94,7 +93,12 @@ class _Scheduler:
                     if maker:
                         run.failure = f"stage {stage.name} failed in {title(maker)}"
                     return
-                self.shelf.link(run, stage)
+                try:
+                    with locked(run.root):
+                        self.shelf.link(run, stage)
+                except UserError as error:
+                    run.failure = str(error)
+                    return
             run.position += 1
 
     def launch(self) -> None:
@@ -150,6 +154,7 @@ class StageProcess:
         recipe, number = run.root / "recipe.yaml", str(STAGES.index(stage))
         write_text(recipe, yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False))
         options = ["--recipe", str(recipe), "--exp", str(run.root), "--stage", number, "--stop-stage", number]
+        options.append("--no-page")  # a cell's takes a minute and 15 MB; asr-kd report makes those that are wanted
         command = [sys.executable, "-m", "asr_kd", "run", *options, "--jobs", str(cores), "--device", device]
         log = run.work.log(OUTPUT)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -172,17 +177,3 @@ class StageProcess:
                 self._process.wait(GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the run as an interrupt from the keyboard does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

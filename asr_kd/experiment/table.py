@@ -57,6 +57,7 @@ COLUMNS: dict[str, tuple[str, Format]] = {
     "wer.dev": ("WER dev", per_cent),
     "wer.test": ("WER test", per_cent),
     "difference.wer.test": ("Δ WER test", per_cent),
+    "out_of_vocabulary_recall.test": ("OOV recall test", per_cent),
     "p_better_than_baseline": ("p better than baseline", lambda value: f"{value:.3f}"),
     "p_better": ("p better than the other", lambda value: f"{value:.3f}"),
     "rtf": ("RTF", lambda value: f"{value:.3f}"),
@@ -214,7 +215,8 @@ def _systems(table: Table) -> str:
     """What else was decoded, each distinct set of figures once."""
     rows: dict[tuple[str, ...], list[str]] = {}
     titles = {key: COLUMNS[key] for key in ("parameters", "frame_accuracy.dev", "frame_accuracy.test")}
-    titles |= {key: COLUMNS[key] for key in ("errors.test", "wer.dev", "wer.test", "rtf")}
+    others = ("errors.test", "wer.dev", "wer.test", "out_of_vocabulary_recall.test", "rtf")
+    titles |= {key: COLUMNS[key] for key in others}
     known = {key for cell in table["cells"] for figures in cell["systems"].values() for key in figures}
     shown = [key for key in titles if key in known]
     for cell in table["cells"]:

@@ -4,20 +4,23 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lhotse import MonoCut
 
+from asr_kd.checksums import find_damage, record_files
 from asr_kd.corpora.manifest import samples_of
 from asr_kd.features.filterbank import fbank, mfcc, num_frames
 from asr_kd.features.normalise import Moments
 from asr_kd.features.store import Shard, write_shard
+from asr_kd.files import read_json, write_json
+from asr_kd.interruption import become_worker
 from asr_kd.recipe import Features, Normalisation
 
 log = logging.getLogger("asr_kd")
@@ -32,11 +35,28 @@ Mapping = Callable[..., Iterator["Group"]]
 
 @dataclass
 class Group:
-    """What one worker made of some speakers: a shard and moments per kind, and the utterances left out with reasons."""
+    """What one worker made of some speakers: a shard and moments (as JSON) per kind, and the utterances left out with
+    reasons.
+    """
 
     shards: dict[str, Shard] = field(default_factory=dict)
-    moments: dict[str, dict[str, Moments]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    moments: dict[str, dict[str, Any]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     excluded: list[tuple[str, str]] = field(default_factory=list)
+
+    def save(self, path: Path, paths: dict[str, Path], made_from: str) -> None:
+        """Write down that the shards in the stores `paths` are finished, for a run that has to resume."""
+        files = [paths[kind].absolute() / name for kind, (name, _) in self.shards.items()]
+        write_json(path, {"made_from": made_from, "files": record_files(path.parent, files), **asdict(self)})
+
+    @staticmethod
+    def load(path: Path, made_from: str) -> "Group | None":
+        """What `save` wrote, if it is of the same origin and the shards are still as they were."""
+        if not path.exists():
+            return None
+        saved = read_json(path)
+        if saved.pop("made_from") != made_from or find_damage(path.parent, saved.pop("files"), thorough=True):
+            return None
+        return Group(**saved)
 
 
 def group_speakers(cuts: Iterable[MonoCut]) -> list[list[MonoCut]]:
@@ -65,6 +85,7 @@ def extract_group(
     """Write shard `number` of each kind's store (paths: kind → store) with the normalised frames of `cuts`."""
     group = Group()
     rows: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
+    moments: dict[str, dict[str, Moments]] = {kind: {} for kind in KINDS}
     for speaker, of_speaker in groupby(cuts, key=_speaker):
         raw: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
         for batch in _batches(of_speaker, sample_rate, group.excluded):
@@ -72,9 +93,30 @@ def extract_group(
             raw["fbank"].update(zip(batch, fbank(waveforms, sample_rate, features.fbank), strict=True))
             raw["mfcc"].update(zip(batch, mfcc(waveforms, sample_rate, features.mfcc), strict=True))
         for kind, recipe in (("fbank", features.fbank.normalise), ("mfcc", features.mfcc.normalise)):
-            rows[kind].update(_normalised(speaker, raw[kind], recipe, group.moments[kind]))
+            rows[kind].update(_normalised(speaker, raw[kind], recipe, moments[kind]))
+    group.moments = {
+        kind: {key: value.as_json() for key, value in of_kind.items()} for kind, of_kind in moments.items()
+    }
     group.shards = {kind: write_shard(paths[kind], number, rows[kind]) for kind in KINDS if rows[kind]}
     return group
+
+
+def make_group(
+    number: int,
+    cuts: Sequence[MonoCut],
+    paths: dict[str, Path],
+    features: Features,
+    sample_rate: int,
+    parts: Path,
+    made_from: str,
+) -> Group:
+    """`extract_group`, or what a run that was interrupted finished of it (in `parts`, of the same origin)."""
+    path = parts / f"group-{number:03d}.json"
+    found = Group.load(path, made_from)
+    if found is None:
+        found = extract_group(number, cuts, paths, features, sample_rate)
+        found.save(path, paths, made_from)
+    return found
 
 
 @contextmanager
@@ -89,10 +131,13 @@ def workers(jobs: int) -> Iterator[Mapping]:
             torch.set_num_threads(threads)
         return
     # torch's thread pools do not survive a fork
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=partial(torch.set_num_threads, 1)
-    ) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         yield pool.map
+
+
+def _start_worker() -> None:
+    become_worker()
+    torch.set_num_threads(1)
 
 
 def _speaker(cut: MonoCut) -> str:

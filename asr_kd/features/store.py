@@ -25,10 +25,18 @@ class FrameStore:
         if not (path / "index.json").exists():
             raise UserError(f"{path}: no frame store here; run the stage that makes it")
         index = read_json(path / "index.json")
-        self.meta: dict[str, Any] = index["meta"]
-        self._rows: dict[str, tuple[int, int, int]] = {key: tuple(row) for key, row in index["utterances"].items()}
-        self._shards = [np.load(path / name, mmap_mode="r", allow_pickle=False) for name in index["shards"]]
-        self.dim = int(self._shards[0].shape[1]) if self._shards else 0
+        try:
+            self.meta: dict[str, Any] = dict(index["meta"])
+            self._rows: dict[str, tuple[int, int, int]] = {key: tuple(row) for key, row in index["utterances"].items()}
+            self._shards = [open_array(path, name) for name in index["shards"]]
+            self.dim = int(self._shards[0].shape[1]) if self._shards else 0
+            lengths = [len(shard) for shard in self._shards if shard.ndim == 2 and shard.shape[1] == self.dim]
+            fits = all(0 <= first <= first + frames <= lengths[shard] for shard, first, frames in self._rows.values())
+            fits = fits and all(shard >= 0 for shard, _, _ in self._rows.values())
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(f"{path / 'index.json'}: damaged ({error}); run the stage that makes it again") from None
+        if not fits:
+            raise UserError(f"{path / 'index.json'}: names frames that are not in the shards; run its stage again")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -49,6 +57,16 @@ class FrameStore:
     @property
     def total_frames(self) -> int:
         return sum(frames for _, _, frames in self._rows.values())
+
+
+def open_array(folder: Path, name: str) -> np.ndarray:
+    """A memory-mapped array of a store; UserError names the file when it is missing or damaged."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{name!r} is not the name of a shard")
+    try:
+        return np.load(folder / name, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy parses the header as Python, which fails in many ways
+        raise UserError(f"{folder / name}: cannot be read ({error}); run the stage that makes it again") from None
 
 
 def clear_store(path: Path) -> None:

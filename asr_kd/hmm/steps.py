@@ -16,6 +16,7 @@ from asr_kd.features.splice import splice
 from asr_kd.files import atomic_path, write_json
 from asr_kd.hmm.adaptation import estimate_fmllr
 from asr_kd.hmm.aligner import Alignment, align_speech
+from asr_kd.hmm.checkpoint import Checkpoint, Saved
 from asr_kd.hmm.gmm import Gmm, GmmStats, augment, maximise
 from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.training import (
@@ -68,23 +69,39 @@ class Step:
             Gmm.load(twin).to(device) if twin.exists() else None,
         )
 
+    def copied(self) -> "Step":
+        """With the projection in memory of its own: a product with one that lies in a mapped file, which is not
+        aligned, may end in other last bits.
+        """
+        return self if self.projection is None else replace(self, projection=self.projection.clone())
+
 
 def features_for(step: Step, mfcc: Speech, context: int) -> Speech:
     """The step's features before any speaker's transform."""
     return mfcc.with_deltas() if step.projection is None else mfcc.projected(step.projection, context)
 
 
-def train_mono(mfcc: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int) -> Step:
-    """Monophone from a flat start on the shortest utterances (train_mono.sh)."""
+def train_mono(
+    mfcc: Speech,
+    compiler: TranscriptCompiler,
+    phone_set: PhoneSet,
+    hmm: Hmm,
+    seed: int,
+    jobs: int,
+    checkpoint: Checkpoint | None = None,
+) -> Step:
+    """Monophone from a flat start on the shortest utterances (train_mono.sh). checkpoint: to resume from, as in all."""
     shortest = np.sort(np.argsort(mfcc.frames, kind="stable")[: hmm.mono_utterances])
     speech = mfcc.subset(shortest).with_deltas()
     speech = replace(speech, graphs=[compiler.compile(graph.transcript, context=False) for graph in speech.graphs])
-    rng = np.random.default_rng([seed, 1])
-    alignment = flat_start(speech, rng)
-    stats = tree_statistics(speech.features, alignment)
-    tree = build_tree(stats, phone_set, np.zeros((1, len(phone_set)), dtype=bool), 0, 1.0, merge=False)
-    gmm = initial_gmm(tree, speech.features, alignment)
-    trainer = Trainer(speech, gmm, alignment, hmm.mono, hmm.boost_silence, rng, jobs)
+    trainer = _resumed(_load(checkpoint, mfcc), speech, hmm.mono, hmm, jobs, checkpoint)
+    if trainer is None:
+        rng = np.random.default_rng([seed, 1])
+        alignment = flat_start(speech, rng)
+        stats = tree_statistics(speech.features, alignment)
+        tree = build_tree(stats, phone_set, np.zeros((1, len(phone_set)), dtype=bool), 0, 1.0, merge=False)
+        gmm = initial_gmm(tree, speech.features, alignment)
+        trainer = Trainer(speech, gmm, alignment, hmm.mono, hmm.boost_silence, rng, jobs, checkpoint=checkpoint)
     trainer.run()
     return Step(trainer.gmm, trainer.history)
 
@@ -106,47 +123,87 @@ def flat_start(speech: Speech, rng: np.random.Generator) -> Alignment:
     return Alignment(codes, words, scores)
 
 
-def train_tri(mfcc: Speech, mono: Step, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int) -> Step:
+def train_tri(
+    mfcc: Speech, mono: Step, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int, checkpoint: Checkpoint | None = None
+) -> Step:
     """Tied triphones on deltas (train_deltas.sh)."""
     speech = mfcc.with_deltas()
-    alignment = align_speech(mono.gmm, speech, hmm.boost_silence, jobs)
-    trainer = _triphone_trainer(speech, alignment, phone_set, hmm.tri, hmm, np.random.default_rng([seed, 2]), jobs)
+    trainer = _resumed(_load(checkpoint, mfcc), speech, hmm.tri, hmm, jobs, checkpoint)
+    if trainer is None:
+        alignment = align_speech(mono.gmm, speech, hmm.boost_silence, jobs)
+        rng = np.random.default_rng([seed, 2])
+        trainer = _triphone_trainer(speech, alignment, phone_set, hmm.tri, hmm, rng, jobs, checkpoint)
     trainer.run()
     return Step(trainer.gmm, trainer.history)
 
 
-def train_lda(mfcc: Speech, tri: Step, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int) -> Step:
+def train_lda(
+    mfcc: Speech, tri: Step, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int, checkpoint: Checkpoint | None = None
+) -> Step:
     """Tied triphones on LDA of spliced MFCC, decorrelated by MLLT (train_lda_mllt.sh)."""
-    alignment = align_speech(tri.gmm, mfcc.with_deltas(), hmm.boost_silence, jobs)
-    projection = estimate_lda(mfcc, frame_pdfs(tri.gmm.tree, alignment), hmm.lda_context, hmm.lda_dim)
-    speech = mfcc.projected(projection, hmm.lda_context)
-    trainer = _triphone_trainer(speech, alignment, phone_set, hmm.lda, hmm, np.random.default_rng([seed, 3]), jobs)
+    projection: Tensor
+
+    def rotated(trainer: Trainer, rotation: Tensor) -> Speech:
+        nonlocal projection
+        projection = rotation @ projection
+        return replace(trainer.speech, features=trainer.speech.features @ rotation.T)
 
     def rotate(trainer: Trainer, iteration: int) -> None:
-        nonlocal projection
         if iteration in hmm.mllt_iterations:
             rotation = estimate_mllt(trainer).float()
-            projection = rotation @ projection
-            trainer.speech = replace(trainer.speech, features=trainer.speech.features @ rotation.T)
+            trainer.speech = rotated(trainer, rotation)
             trainer.gmm = replace(trainer.gmm, means=trainer.gmm.means @ rotation.T)
+            trainer.features_from[f"rotation {iteration:06d}"] = rotation
 
+    if saved := _load(checkpoint, mfcc):
+        projection = saved.tensors["lda"]
+    else:
+        alignment = align_speech(tri.gmm, mfcc.with_deltas(), hmm.boost_silence, jobs)
+        projection = estimate_lda(mfcc, frame_pdfs(tri.gmm.tree, alignment), hmm.lda_context, hmm.lda_dim)
+    first, speech = projection, mfcc.projected(projection, hmm.lda_context)
+    trainer = _resumed(saved, speech, hmm.lda, hmm, jobs, checkpoint)
+    if trainer is None:
+        rng = np.random.default_rng([seed, 3])
+        trainer = _triphone_trainer(speech, alignment, phone_set, hmm.lda, hmm, rng, jobs, checkpoint)
+    for name in sorted(trainer.features_from):
+        if name.startswith("rotation"):
+            trainer.speech = rotated(trainer, trainer.features_from[name])
+    trainer.features_from["lda"] = first
     trainer.run(rotate)
     return Step(trainer.gmm, trainer.history, projection)
 
 
-def train_sat(mfcc: Speech, lda_step: Step, phone_set: PhoneSet, hmm: Hmm, seed: int, jobs: int) -> Step:
+def train_sat(
+    mfcc: Speech,
+    lda_step: Step,
+    phone_set: PhoneSet,
+    hmm: Hmm,
+    seed: int,
+    jobs: int,
+    checkpoint: Checkpoint | None = None,
+) -> Step:
     """Tied triphones on speaker-adapted features (train_sat.sh), and their speaker-independent twin."""
     plain = features_for(lda_step, mfcc, hmm.lda_context)
-    alignment = align_speech(lda_step.gmm, plain, hmm.boost_silence, jobs)
-    pdfs = frame_pdfs(lda_step.gmm.tree, alignment)
-    speech = plain.adapted(estimate_fmllr(lda_step.gmm, plain, pdfs, hmm.fmllr_min_frames))
-    trainer = _triphone_trainer(speech, alignment, phone_set, hmm.sat, hmm, np.random.default_rng([seed, 4]), jobs)
 
     def adapt(trainer: Trainer, iteration: int) -> None:
         if iteration in hmm.fmllr_iterations:
             adapted = trainer.speech.features
             transforms = estimate_fmllr(trainer.gmm, plain, trainer.pdfs, hmm.fmllr_min_frames, observed=adapted)
             trainer.speech = plain.adapted(transforms)
+            trainer.features_from["transforms"] = transforms
+
+    if saved := _load(checkpoint, mfcc):
+        transforms = saved.tensors["transforms"]
+    else:
+        alignment = align_speech(lda_step.gmm, plain, hmm.boost_silence, jobs)
+        pdfs = frame_pdfs(lda_step.gmm.tree, alignment)
+        transforms = estimate_fmllr(lda_step.gmm, plain, pdfs, hmm.fmllr_min_frames)
+    speech = plain.adapted(transforms)
+    trainer = _resumed(saved, speech, hmm.sat, hmm, jobs, checkpoint)
+    if trainer is None:
+        rng = np.random.default_rng([seed, 4])
+        trainer = _triphone_trainer(speech, alignment, phone_set, hmm.sat, hmm, rng, jobs, checkpoint)
+    trainer.features_from["transforms"] = transforms
 
     trainer.run(adapt)
     independent = speaker_independent_twin(trainer, plain.features)
@@ -171,13 +228,32 @@ def _triphone_trainer(
     hmm: Hmm,
     rng: np.random.Generator,
     jobs: int,
+    checkpoint: Checkpoint | None,
 ) -> Trainer:
     """A tree from this alignment and one Gaussian for each of its leaves."""
     stats = tree_statistics(speech.features, alignment)
     tree: Tree = build_tree(stats, phone_set, phonetic_questions(stats, phone_set), step.leaves, hmm.min_occupancy)
     log.info("  %d triphone states, %d leaves (asked %d)", len(stats.codes), tree.num_pdfs, step.leaves)
     gmm = initial_gmm(tree, speech.features, alignment)
-    return Trainer(speech, gmm, alignment, step, hmm.boost_silence, rng, jobs)
+    return Trainer(speech, gmm, alignment, step, hmm.boost_silence, rng, jobs, checkpoint=checkpoint)
+
+
+def _load(checkpoint: Checkpoint | None, mfcc: Speech) -> Saved | None:
+    return checkpoint.load(mfcc.features.device) if checkpoint else None
+
+
+def _resumed(
+    saved: Saved | None, speech: Speech, step: GmmStep, hmm: Hmm, jobs: int, checkpoint: Checkpoint | None
+) -> Trainer | None:
+    """The trainer that goes on after the iterations of `saved`; None where nothing was."""
+    if saved is None:
+        return None
+    log.info("  continues after iteration %d", len(saved.history))
+    trainer = Trainer(
+        speech, saved.gmm, saved.alignment, step, hmm.boost_silence, saved.rng, jobs, history=saved.history
+    )
+    trainer.checkpoint, trainer.features_from = checkpoint, saved.tensors
+    return trainer
 
 
 def estimate_lda(mfcc: Speech, pdfs: np.ndarray, context: int, dim: int) -> Tensor:

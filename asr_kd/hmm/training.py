@@ -1,6 +1,7 @@
 """Viterbi training of one GMM: realign, estimate, grow; the loop that all four of Kaldi's training scripts share."""
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.errors import UserError
 from asr_kd.hmm.aligner import Alignment, align_speech
-from asr_kd.hmm.gmm import Gmm, GmmStats, accumulate, augment, maximise, single_gaussians, split
+from asr_kd.hmm.checkpoint import Checkpoint
+from asr_kd.hmm.gmm import MIN_VARIANCE, Gmm, GmmStats, accumulate, augment, maximise, single_gaussians, split
 from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.topology import is_silence
 from asr_kd.hmm.transitions import count_arcs, estimate_transitions, initial_transitions
@@ -23,7 +26,11 @@ log = logging.getLogger("asr_kd")
 
 @dataclass
 class Trainer:
-    """A GMM in training: speech, its current alignment, and one row of history an iteration."""
+    """A GMM in training: speech, its current alignment, and one row of history an iteration.
+
+    history: of a training that goes on, what it had; its model has seen the alignment. checkpoint: keeps the state
+    after iterations, with `features_from`, from which whoever resumes makes the speech's features.
+    """
 
     speech: Speech
     gmm: Gmm
@@ -34,33 +41,46 @@ class Trainer:
     jobs: int = 1
     power: float = 0.25
     history: list[dict[str, float]] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+    features_from: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._assign(self.alignment)
+        if self.history:
+            self._index(self.alignment)
+        else:
+            self._assign(self.alignment)
 
-    def _assign(self, alignment: Alignment) -> None:
-        """Take over an alignment: each frame's pdf, the frames of each pdf, the arcs taken."""
+    def _index(self, alignment: Alignment) -> None:
+        """Each frame's pdf, the frames of each pdf."""
         self.alignment = alignment
         self.pdfs = frame_pdfs(self.gmm.tree, alignment)
         self.segments = segments_by_pdf(self.pdfs)
         self.occupancies = np.bincount(self.pdfs[self.pdfs >= 0], minlength=self.gmm.num_pdfs).astype(float)
+
+    def _assign(self, alignment: Alignment) -> None:
+        """Take over an alignment and the arcs that it takes."""
+        self._index(alignment)
         arcs = count_arcs(self.gmm.tree, alignment.codes, self.speech.starts[1:] - 1)
         transitions = estimate_transitions(self.gmm.tree, arcs, self.gmm.log_transitions)
         self.gmm = replace(self.gmm, log_transitions=transitions)
 
     def run(self, before_iteration: Callable[["Trainer", int], None] | None = None) -> None:
-        """All iterations of the step. `before_iteration` may change the features (MLLT, fMLLR)."""
-        start, grow = self.gmm.num_gaussians, max(1, self.step.iterations * 5 // 7)
-        for iteration in range(1, self.step.iterations + 1):
+        """All iterations of the step, or those left of it. `before_iteration` may change the features (MLLT, fMLLR)."""
+        start, grow = self.gmm.num_pdfs, max(1, self.step.iterations * 5 // 7)  # it begins with one Gaussian each
+        for iteration in range(len(self.history) + 1, self.step.iterations + 1):
             if before_iteration:
                 before_iteration(self, iteration)
             if iteration in self.step.realign:
                 self._assign(align_speech(self.gmm, self.speech, self.boost_silence, self.jobs))
             self.estimate(start + (self.step.gaussians - start) * min(iteration, grow) // grow)
+            if self.checkpoint:
+                self.checkpoint.save(self)
 
     def estimate(self, gaussians: int) -> None:
         """One EM iteration over the present alignment, then growth to `gaussians`."""
         stats = accumulate_parallel(self.gmm, self.speech.features, self.segments, self.jobs)
+        if not math.isfinite(stats.log_likelihood):
+            raise UserError("hmm: the likelihood of the training frames is not finite; run --stage 1 (features) again")
         gmm = maximise(self.gmm, stats)
         if gaussians > gmm.num_gaussians:
             gmm = split(gmm, self.occupancies, gaussians, self.rng, self.power)
@@ -71,11 +91,14 @@ class Trainer:
             "gaussians": gmm.num_gaussians,
             "silence_share": silence_share(gmm.tree, self.pdfs),
             "failed": len(self.alignment.failed),
+            "floored": int((gmm.variances <= MIN_VARIANCE).sum()),
+            "empty": int((self.occupancies == 0).sum()),
         }
         self.history.append(row)
         log.info(
             "  iteration %(iteration)d: log-likelihood %(log_likelihood_per_frame).3f a frame, "
-            "%(gaussians)d Gaussians, silence %(silence_share).3f, %(failed)d failed",
+            "%(gaussians)d Gaussians, silence %(silence_share).3f, %(failed)d failed, "
+            "%(floored)d variances at their floor, %(empty)d states without frames",
             row,
         )
 

@@ -8,7 +8,7 @@ gain in likelihood, then a merge of leaves that cost little.
 import hashlib
 import heapq
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ def log_likelihood(counts: np.ndarray, sums: np.ndarray, squares: np.ndarray) ->
 class Tree:
     """Nodes as arrays (nodes,): `about` LEFT, CENTRE, RIGHT or LEAF; `question` row of `questions` (Q, num_phones)
     bool; `yes`, `no` next nodes; `pdf` of a leaf. roots (num_phones, MAX_STATES): first node, −1 where there is none.
+    edge: the phone that the utterance's edge counts as; None is silence. Kaldi's trees ask about the edge itself, 0.
     """
 
     phone_set: PhoneSet
@@ -57,10 +58,11 @@ class Tree:
     pdf: np.ndarray
     roots: np.ndarray
     num_pdfs: int
+    edge: int | None = None
 
     def pdfs(self, left: np.ndarray, phone: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Phone ids (n,), 0 as a neighbour is the utterance's edge → (n, MAX_STATES) pdfs, −1 beyond the last state."""
-        edge = self.phone_set.ids[SILENCE]
+        edge = self.phone_set.ids[SILENCE] if self.edge is None else self.edge
         context = np.stack([np.where(left == 0, edge, left), phone, np.where(right == 0, edge, right)])
         node = self.roots[phone]
         return np.where(node >= 0, self._descend(node.clip(0), context[:, :, None]), -1).astype(np.int32)
@@ -107,7 +109,9 @@ class Tree:
 
     def _as_json(self) -> dict[str, object]:
         symbols = np.array(self.phone_set.symbols)
+        imported: dict[str, object] = {} if self.edge is None else {"edge": self.edge, "num_pdfs": self.num_pdfs}
         return {
+            **imported,
             "bases": list(self.phone_set.bases),
             "questions": [" ".join(symbols[row]) for row in self.questions],
             "nodes": np.stack([self.about, self.question, self.yes, self.no, self.pdf], axis=1).tolist(),
@@ -127,7 +131,8 @@ class Tree:
             for row, text in zip(questions, data["questions"], strict=True):
                 row[[ids[symbol] for symbol in text.split()]] = True
             nodes = np.array(data["nodes"], dtype=np.int32).reshape(-1, 5)
-            return _from_nodes(phone_set, questions, nodes, np.array(data["roots"], dtype=np.int32))
+            tree = _from_nodes(phone_set, questions, nodes, np.array(data["roots"], dtype=np.int32))
+            return tree if data.get("edge") is None else replace(tree, edge=data["edge"], num_pdfs=data["num_pdfs"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a decision tree ({error}); run --stage 3 (align) again") from None
 

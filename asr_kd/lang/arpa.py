@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Arpa:
                 return Arpa(_parse(path, file))
         except UnicodeDecodeError:
             raise UserError(f"{path}: not UTF-8 text; convert the ARPA file to UTF-8") from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path}: cannot be read ({error}); name an ARPA file, plain or .gz") from None
 
     def write(self, path: Path) -> None:
@@ -133,7 +134,7 @@ def _header(path: Path, lines: Iterator[tuple[int, str]]) -> list[int]:
                 break
             continue
         key, _, count = line.replace(" ", "").partition("=")
-        if key != f"ngram{len(declared) + 1}" or not count.isdigit():
+        if key != f"ngram{len(declared) + 1}" or not count.isdecimal():
             raise UserError(f"{path}:{number}: expected 'ngram {len(declared) + 1}=COUNT', found '{line[:40]}'")
         declared.append(int(count))
     if not declared:

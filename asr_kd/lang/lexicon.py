@@ -33,27 +33,30 @@ class Lexicon:
     entries: dict[str, tuple[Pronunciation, ...]]
 
     @staticmethod
-    def of(pairs: Iterable[tuple[str, Pronunciation]]) -> "Lexicon":
-        """From (word, pronunciation) pairs; stress marks go, and with them variants that differ in nothing else."""
+    def of(pairs: Iterable[tuple[str, Pronunciation]], stress: bool = False) -> "Lexicon":
+        """From (word, pronunciation) pairs; without `stress` its marks go, and variants that differ in nothing else."""
         variants: dict[str, dict[Pronunciation, None]] = defaultdict(dict)
         for word, pronunciation in pairs:
-            variants[word][tuple(map(_strip_stress, pronunciation))] = None
+            variants[word][pronunciation if stress else tuple(map(_strip_stress, pronunciation))] = None
         return Lexicon({word: tuple(distinct) for word, distinct in variants.items()})
 
     @staticmethod
     @cache
-    def cmudict() -> "Lexicon":
-        """The CMU Pronouncing Dictionary: lower-case words, 39 phones."""
-        return Lexicon.of((word, tuple(phones)) for word, phones in cmudict.entries())
+    def cmudict(stress: bool = False) -> "Lexicon":
+        """The CMU Pronouncing Dictionary: lower-case words, 39 phones, the vowels without `stress` (AH0) or with it."""
+        return Lexicon.of(((word, tuple(phones)) for word, phones in cmudict.entries()), stress)
 
     @staticmethod
     def read(path: Path) -> "Lexicon":
-        """Read `word phone phone …` lines (Kaldi lexicon.txt), words lower-cased as transcripts are.
+        """Read `word phone phone …` lines (Kaldi lexicon.txt), words lower-cased as transcripts are, stress kept.
 
         Entries for silence and noise, which every phone set here has, are passed over. UserError names the line that
         is not an entry.
         """
-        return Lexicon.of(_read_entries(path))
+        return Lexicon.of(_read_entries(path), stress=True)
+
+    def without_stress(self) -> "Lexicon":
+        return Lexicon.of((word, phones) for word, variants in self.entries.items() for phones in variants)
 
     def write(self, path: Path) -> None:
         """Write one pronunciation a line, words in alphabetical order."""
@@ -113,7 +116,7 @@ def _read_entries(path: Path) -> Iterator[tuple[str, Pronunciation]]:
             continue
         if not phones:
             raise UserError(f"{path}:{number}: {word} has no phones; write: word phone phone …")
-        if NUMBER.fullmatch(phones[0]):
+        if NUMBER.fullmatch(phones[0]) and phones != list(word):  # a word in letters may begin with a digit
             raise UserError(f"{path}:{number}: {phones[0]} is no phone; give lexicon.txt, without probabilities")
         if reserved := {EPSILON, SILENCE, NOISE} & set(phones):
             raise UserError(f"{path}:{number}: {reserved.pop()} cannot be a phone of a word; rename it")

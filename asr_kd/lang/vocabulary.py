@@ -40,3 +40,23 @@ def write_words(path: Path, vocabulary: Iterable[str]) -> None:
     """Write `symbol id` lines: <eps>, the vocabulary in alphabetical order, #0, <s>, </s>."""
     symbols = ("<eps>", *sorted(vocabulary), "#0", BEGIN, END)
     write_text(path, "".join(f"{symbol} {number}\n" for number, symbol in enumerate(symbols)))
+
+
+def write_vocabulary(path: Path, vocabulary: Iterable[str]) -> None:
+    """One word a line, in alphabetical order."""
+    write_text(path, "".join(f"{word}\n" for word in sorted(vocabulary)))
+
+
+def read_vocabulary(lang: Path) -> frozenset[str]:
+    """The words known before: those of vocabulary.txt, or the decoder's own where that is missing, because its tokens
+    are words. UserError names a missing words.txt.
+    """
+    path = lang / "vocabulary.txt"
+    if path.exists():
+        return frozenset(path.read_text(encoding="utf-8").split())
+    path = lang / "words.txt"
+    try:
+        symbols = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run --stage 2 (lang)") from None
+    return frozenset(filter(is_word, symbols))

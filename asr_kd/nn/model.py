@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, layer_norm, linear
 
+from asr_kd.checksums import checksum, checksum_of
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path, read_json, write_json
 from asr_kd.nn.convolution import convolve, weight_shapes
@@ -116,12 +117,22 @@ class AcousticModel(nn.Module):
         return batch_norm(x, mean, variance, gain, shift, training, BATCH_MOMENTUM)
 
     def save(self, path: Path, description: dict[str, Any]) -> None:
-        """Write model.safetensors, then model.json: the architecture and `description`."""
+        """Write model.safetensors, then model.json: the architecture, the weights' checksum and `description`."""
         contents = save({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()})
         with atomic_path(path / WEIGHTS) as temporary:
             temporary.write_bytes(contents)
         architecture = {"network": self.network.model_dump(), "dim": self.dim, "num_pdfs": self.num_pdfs}
-        write_json(path / DESCRIPTION, {**architecture, "parameters": self.parameter_count, **description})
+        architecture |= {"parameters": self.parameter_count, "checksum": checksum_of(contents)}
+        write_json(path / DESCRIPTION, {**architecture, **description})
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the weights are those that model.json was written with; one of an older release does not tell."""
+    expected = read_json(path / DESCRIPTION).get("checksum")
+    try:
+        return expected is None or checksum(path / WEIGHTS) == expected
+    except OSError:
+        return False
 
 
 def load_model(path: Path, device: str = "cpu") -> AcousticModel:
@@ -129,18 +140,29 @@ def load_model(path: Path, device: str = "cpu") -> AcousticModel:
     description = read_json(path / DESCRIPTION)
     try:
         network = Network(**description["network"])
-        model = AcousticModel(network, description["dim"], description["num_pdfs"])
-        tensors = load_file(path / WEIGHTS, device=device)
+        dim, num_pdfs = int(description["dim"]), int(description["num_pdfs"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / DESCRIPTION}: describes no network ({error}); train it again") from None
-    except (OSError, SafetensorError) as error:
+    try:
+        tensors = load_file(path / WEIGHTS, device=device)
+    except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path / WEIGHTS}: cannot be read ({error}); train it again") from None
-    for name, expected in model.state_dict().items():
+    try:
+        if not network.kind and network.layers >= len(tensors):
+            raise ValueError(f"{network.layers} layers, and {len(tensors)} tensors in all")
+        with torch.device("meta"):  # which takes no memory, whatever the sizes
+            shapes = {name: tensor.shape for name, tensor in AcousticModel(network, dim, num_pdfs).state_dict().items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path / DESCRIPTION}: describes no network ({error}); train it again") from None
+    if not is_whole(path):
+        raise UserError(f"{path / WEIGHTS}: not the weights that {DESCRIPTION} was written with; train it again")
+    for name, expected in shapes.items():
         found = tuple(tensors[name].shape) if name in tensors else "absent"
-        if found != tuple(expected.shape):
+        if found != tuple(expected):
             raise UserError(
-                f"{path / WEIGHTS}: {name} is {found}, {DESCRIPTION} needs {tuple(expected.shape)}; "
+                f"{path / WEIGHTS}: {name} is {found}, {DESCRIPTION} needs {tuple(expected)}; "
                 "the two files are of different networks, train it again"
             )
+    model = AcousticModel(network, dim, num_pdfs)
     model.load_state_dict(tensors, strict=False)
     return model.to(device).eval()

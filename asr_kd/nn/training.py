@@ -17,9 +17,10 @@ from torch.nn.functional import cross_entropy
 from asr_kd.errors import UserError
 from asr_kd.files import read_json, write_json
 from asr_kd.images.shape import shifted
-from asr_kd.nn.checkpoint import CHECKPOINT, History, restore_checkpoint, save_checkpoint
+from asr_kd.interval import Interval
+from asr_kd.nn.checkpoint import CHECKPOINT, Begun, History, restore_checkpoint, save_checkpoint
 from asr_kd.nn.frames import Frames
-from asr_kd.nn.model import DESCRIPTION, AcousticModel
+from asr_kd.nn.model import DESCRIPTION, AcousticModel, is_whole
 from asr_kd.nn.products import product_type
 from asr_kd.nn.schedule import make_optimizer, newbob_rate, onecycle_rate
 from asr_kd.nn.seeds import Seed, generator
@@ -88,8 +89,9 @@ def train(
 ) -> History:
     """Train a network; its folder gets the epoch best on dev frame accuracy (or `keep`), and history.json.
 
-    Every epoch ends in a checkpoint: a call that finds one of the same run continues to the same bits,
-    one that finds the finished network returns its history. UserError when the loss is no longer finite.
+    Every epoch ends in a checkpoint, and a long one has some on the way (asr_kd.interval): a call that finds one of the
+    same run continues to the same bits, one that finds the finished network returns its history. UserError when the
+    loss or its gradient is no longer finite.
     start: weights and standardisation to begin with instead of random ones; `targets.identity` has to tell which.
     """
     identity = run.identity(targets)
@@ -108,18 +110,23 @@ def train(
         model.to(device)
     model.log_prior = frames.log_prior(run.num_pdfs)
     optimizer = make_optimizer(model, run.training)
-    best, history = restore_checkpoint(path, identity, model, optimizer) or ({}, [])
-    if history:
-        log.info("%s: continues after epoch %d", path, len(history))
+    best, history, begun = restore_checkpoint(path, identity, model, optimizer) or ({}, [], None)
+    if history or begun:
+        log.info("%s: continues after epoch %d, step %d", path, len(history), begun.steps if begun else 0)
     loop = TrainingLoop(path, run, model, optimizer, frames.standardised(model), targets, progress)
     standard_dev = dev.standardised(model)
+
+    def save(begun: Begun | None) -> None:
+        save_checkpoint(path, identity, model, best, optimizer, history, begun)
+
     while (rate := loop.rate(history)) is not None:
-        row = loop.epoch(len(history), rate) | evaluate(model, standard_dev, loop.dtype)
+        row = loop.epoch(len(history), rate, begun, save) | evaluate(model, standard_dev, loop.dtype)
         before = max((r["dev_frame_accuracy"] for r in history), default=-1.0)
         if run.training.keep == "last" or row["dev_frame_accuracy"] > before:
             best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         history.append(row)
-        save_checkpoint(path, identity, model, best, optimizer, history)
+        begun = None
+        save(None)
         write_json(path / HISTORY, history)
         log.info("%s: %s", path.name, " ".join(f"{key} {value:.5g}" for key, value in row.items()))
     model.load_state_dict(best)
@@ -168,21 +175,31 @@ class TrainingLoop:
             return training.learning_rate
         return newbob_rate(training.learning_rate, [row["dev_frame_accuracy"] for row in history])
 
-    def epoch(self, number: int, rate: float) -> dict[str, Any]:
-        training, start = self.run.training, time.monotonic()
+    def epoch(
+        self, number: int, rate: float, begun: Begun | None = None, save: Callable[[Begun], None] | None = None
+    ) -> dict[str, Any]:
+        """All steps of an epoch, or those after what `begun` says was done; `save` gets the state now and then."""
+        training, interval = self.run.training, Interval()
+        start = time.monotonic() - (begun.seconds if begun else 0.0)
         draws, moves = (
             generator((*self.run.seed, purpose, number), self.frames.rows.device.type)
             for purpose in ("dropout", "jitter")
         )
         batches = self.frames.shuffled_batches(training.batch_frames, (*self.run.seed, "order", number))
-        nats, correct = 0.0, torch.zeros((), dtype=torch.int64, device=self.frames.rows.device)
-        for step, batch in enumerate(self.progress(batches, f"{self.path.name} epoch {number + 1}")):
+        first, nats = (begun.steps, begun.nats) if begun else (0, 0.0)
+        correct = torch.tensor(begun.correct if begun else 0, device=self.frames.rows.device)
+        for generator_, state in zip((draws, moves), begun.generators if begun else (), strict=False):
+            generator_.set_state(state)
+        for step, batch in enumerate(self.progress(batches[first:], f"{self.path.name} epoch {number + 1}"), first):
             if training.schedule == "onecycle":
                 total = self.steps * training.epochs
                 rate = onecycle_rate(training.learning_rate, number * self.steps + step, total)
             loss, hits = self.step(batch, rate, draws, moves)
             nats += loss * len(batch)
             correct += hits
+            if save and step + 1 < len(batches) and interval.is_over():
+                states = [draws.get_state(), moves.get_state()]
+                save(Begun(step + 1, nats, int(correct), time.monotonic() - start, states))
         return {
             "epoch": number + 1,
             "learning_rate": rate,
@@ -206,7 +223,9 @@ class TrainingLoop:
         if not math.isfinite(value):
             raise self.divergence(logits, batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
+        if not math.isfinite(norm.item()):
+            raise self.divergence(logits, batch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -222,13 +241,15 @@ class TrainingLoop:
         names = [self.frames.utterances[number] for number in numbers]
         some = " ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return UserError(
-            f"{self.path}: the loss is not finite at utterances {some}; "
+            f"{self.path}: the loss or its gradient is not finite at utterances {some}; "
             "check their features or lower train.learning_rate"
         )
 
 
 def _is_finished(path: Path, identity: str) -> bool:
-    return (path / DESCRIPTION).exists() and read_json(path / DESCRIPTION).get("identity") == identity
+    if not (path / DESCRIPTION).exists() or read_json(path / DESCRIPTION).get("identity") != identity:
+        return False
+    return is_whole(path) and (path / HISTORY).exists()
 
 
 def _finish(path: Path, run: Run, identity: str, model: AcousticModel, history: History) -> None:

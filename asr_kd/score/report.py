@@ -31,6 +31,8 @@ def write_report(recipe: Recipe, work: Workspace, results: Results, transcripts:
         markdown_table(HEADER, table_rows(results)),
         LEGEND,
         _gains(results),
+        _vocabulary(results),
+        _lattices(results),
         _specialists(results),
         "![systems](plots/systems.png)\n\n![training](plots/training.png)\n",
         _corpus(results),
@@ -86,6 +88,41 @@ def _gains(results: Results) -> str:
         + markdown_table(("figure", "dev", "test"), rows)
         + (note if undefined else "")
         + (doubt if ensemble < SIGNIFICANT else "")
+    )
+
+
+def _vocabulary(results: Results) -> str:
+    """Test words in and out of the vocabulary; nothing where all are in it."""
+    rows = []
+    for name, system in results["systems"].items():
+        known, unknown = (system["by_vocabulary"]["test"][where] for where in ("in", "out"))
+        recall = None if unknown["error_rate"] is None else 1 - unknown["error_rate"]
+        recalled = f"{unknown['recalled']} of {unknown['words']}"
+        rows.append((name, percent(known["error_rate"]), recalled, percent(recall), str(unknown["proposed"])))
+    if not unknown["words"]:
+        return ""
+    header = ("system", "errors, in", "recalled, out", "per cent", "proposed, out")
+    return (
+        "## Words in and out of the vocabulary\n\nTest words in the vocabulary: per cent "
+        "substituted or deleted. Words out of it: how many were recognised, and how many such words the hypotheses "
+        "propose.\n\n" + markdown_table(header, rows)
+    )
+
+
+def _lattices(results: Results) -> str:
+    """Test WER of the search, after rescoring, and at best; nothing without lattices."""
+    rows = []
+    for name, system in results["systems"].items():
+        if lattice := system.get("lattice"):
+            rescored = lattice["rescored"]["wer"]["test"]["wer"] if "rescored" in lattice else None
+            figures = (system["wer"]["test"]["wer"], rescored, lattice["oracle_wer"]["test"])
+            rows.append((name, *map(percent, figures), f"{lattice['sentences']:.0f}", f"{lattice['search_rtf']:.2f}"))
+    if not rows:
+        return ""
+    header = ("system", "WER", "rescored", "oracle", "sentences", "RTF of the lattices")
+    return (
+        "## Lattices\n\nPer cent of test words. Rescored: with another n-gram in the graph's place. Oracle: of each "
+        "lattice the sentence with the fewest errors.\n\n" + markdown_table(header, rows)
     )
 
 

@@ -5,7 +5,10 @@ from typing import Any
 from asr_kd.corpora.manifest import load_cuts
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
+from asr_kd.lang.vocabulary import read_vocabulary
 from asr_kd.recipe import Recipe
+from asr_kd.score.lattice import lattice_figures
+from asr_kd.score.vocabulary import by_vocabulary
 from asr_kd.score.wer import SCORED, Transcripts, Words, p_better, word_errors
 from asr_kd.workspace import SPLITS, Workspace
 
@@ -20,7 +23,8 @@ def collect_results(
 
     Raises UserError that names the file when a stage before has left something out.
     """
-    systems = {name: _system(recipe, work, name, transcripts) for name in transcripts.hypotheses}
+    vocabulary = read_vocabulary(work.lang)
+    systems = {name: _system(recipe, work, name, transcripts, vocabulary) for name in transcripts.hypotheses}
     if "ensemble" in systems:
         systems["ensemble"]["members"] = recipe.teachers.members
     ensemble = read_json(work.root / "models" / "ensemble.json")
@@ -37,12 +41,26 @@ def collect_results(
         "members": ensemble,
         "targets": read_json(work.targets / "summary.json"),
         "lang": read_json(work.lang / "lang.json"),
+        "left_out": left_out(work),
         "stages": stages,
     }
     if recipe.specialists:
         results["specialists"] = read_json(work.specialists)
     results["warnings"] = implausible(results)
     return results
+
+
+def left_out(work: Workspace) -> dict[str, dict[str, int]]:
+    """Utterances left out by stage 0 as unusable, by stage 1 as unreadable, by stage 3 as not alignable; by split."""
+    excluded = {"prepare": work.excluded, "features": work.root / "features" / "excluded.json"}
+    counts = {
+        stage: {split: sum(row["split"] == split for row in read_json(path)) for split in SPLITS}
+        for stage, path in excluded.items()
+        if path.exists()
+    }
+    failed = {split: work.hmm / f"failed-{split}.json" for split in SPLITS}
+    align = {split: len(read_json(path)) for split, path in failed.items() if path.exists()}
+    return counts | ({"align": align} if align else {})
 
 
 def gain_retained(
@@ -74,7 +92,9 @@ def implausible(results: Results) -> list[str]:
     return found
 
 
-def _system(recipe: Recipe, work: Workspace, name: str, transcripts: Transcripts) -> dict[str, Any]:
+def _system(
+    recipe: Recipe, work: Workspace, name: str, transcripts: Transcripts, vocabulary: frozenset[str]
+) -> dict[str, Any]:
     summary = read_json(work.decode(name) / "summary.json")
     accuracy = summary["frame_accuracy"] or dict.fromkeys(SCORED)
     references, hypotheses = transcripts.references, transcripts.hypotheses[name]
@@ -83,8 +103,10 @@ def _system(recipe: Recipe, work: Workspace, name: str, transcripts: Transcripts
         "parameters": summary["parameters"],
         "frame_accuracy": {split: accuracy[split] for split in SCORED},
         "wer": {s: word_errors(references[s], hypotheses[s], samples, recipe.seed) for s in SCORED},
+        "by_vocabulary": {s: by_vocabulary(references[s], hypotheses[s], vocabulary) for s in SCORED},
         "rtf": summary["rtf"],
         "scales": summary["scales"],
+        **lattice_figures(recipe, work, name, references),
     }
 
 

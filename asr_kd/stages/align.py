@@ -6,12 +6,14 @@ import numpy as np
 import torch
 from lhotse import MonoCut
 
+from asr_kd.checksums import checksum, files_below
 from asr_kd.corpora.manifest import load_cuts, sped_up, words_of
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import write_json
 from asr_kd.hmm import steps
 from asr_kd.hmm.aligner import Alignment, align_speech
 from asr_kd.hmm.boundaries import boundary_errors, summarise
+from asr_kd.hmm.checkpoint import Checkpoint, FinishedSteps
 from asr_kd.hmm.speech import Speech, load_speech
 from asr_kd.hmm.topology import ContextCodes
 from asr_kd.hmm.training import frame_pdfs, silence_share
@@ -23,7 +25,7 @@ from asr_kd.nn.posteriors import load_scorer
 from asr_kd.nn.products import threads
 from asr_kd.nn.training import HardTargets, Run
 from asr_kd.nn.training import train as train_network
-from asr_kd.pipeline import Job
+from asr_kd.pipeline import Job, digest, fingerprint
 from asr_kd.recipe import Realignment
 from asr_kd.stages.teachers import prepare_input
 from asr_kd.workspace import SPLITS
@@ -60,17 +62,33 @@ def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: Pho
     """mono → tri → lda → sat, each saved as it is finished; returns the last."""
     hmm, seed, jobs = job.recipe.hmm, job.recipe.seed, job.jobs
     made: list[steps.Step] = []
-    recipe: list[tuple[str, Callable[[], steps.Step]]] = [
-        ("mono", lambda: steps.train_mono(speech, compiler, phone_set, hmm, seed, jobs)),
-        ("tri", lambda: steps.train_tri(speech, made[-1], phone_set, hmm, seed, jobs)),
-        ("lda", lambda: steps.train_lda(speech, made[-1], phone_set, hmm, seed, jobs)),
-        ("sat", lambda: steps.train_sat(speech, made[-1], phone_set, hmm, seed, jobs)),
+    recipe: list[tuple[str, Callable[[Checkpoint], steps.Step]]] = [
+        ("mono", lambda saved: steps.train_mono(speech, compiler, phone_set, hmm, seed, jobs, saved)),
+        ("tri", lambda saved: steps.train_tri(speech, made[-1], phone_set, hmm, seed, jobs, saved)),
+        ("lda", lambda saved: steps.train_lda(speech, made[-1], phone_set, hmm, seed, jobs, saved)),
+        ("sat", lambda saved: steps.train_sat(speech, made[-1], phone_set, hmm, seed, jobs, saved)),
     ]
+    made_from = origin(job)
+    finished = FinishedSteps(job.work.hmm / "steps.json", made_from)
     for name, make in job.progress(recipe, "GMM training"):
+        folder = job.work.gmm(name)
+        if finished.has(name):
+            job.log.info("%s: finished already", name)
+            made.append(steps.Step.load(folder, job.device).copied())
+            continue
         job.log.info("%s:", name)
-        made.append(make())
-        made[-1].save(job.work.gmm(name))
+        checkpoint = Checkpoint(folder / "checkpoint", made_from)
+        make(checkpoint).save(folder)
+        made.append(steps.Step.load(folder, job.device).copied())  # as a run that resumes has it
+        checkpoint.remove()
+        finished.add(name, list(files_below([folder])))
     return made[-1]
+
+
+def origin(job: Job) -> str:
+    """What the GMMs are trained on and how: a run that resumes takes over the steps of the same."""
+    files = [job.work.features("mfcc", "train") / "index.json", job.work.lang / "lexicon.txt"]
+    return digest([fingerprint(job.recipe, "align"), *map(checksum, files)])
 
 
 def realign(job: Job, sat: steps.Step, speech: dict[str, list[Speech]], recipe: Realignment) -> None:

@@ -73,6 +73,7 @@ def nothing(job: "Job") -> None:
 
 def score(job: "Job") -> None:
     from asr_kd.pipeline import console, stage_seconds
+    from asr_kd.report.page import try_page
 
     recipe, work = job.recipe, job.work
     earlier = {name: seconds for name, seconds in stage_seconds(work).items() if name != "score"}
@@ -80,7 +81,8 @@ def score(job: "Job") -> None:
     write_json(work.results, results)
     write_image_report(recipe, work, results)
     console.print(image_table(results))
-    console.print(f"report: {work.report}", soft_wrap=True)
+    page = try_page(job, results)
+    console.print(f"report: {page or work.report}", soft_wrap=True)
 
 
 # What stands in a stage's place, by its name: its title and its function.

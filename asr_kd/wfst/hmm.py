@@ -27,6 +27,15 @@ class Emissions:
     def __len__(self) -> int:
         return len(self.pdf)
 
+    @property
+    def log_excess(self) -> np.ndarray:
+        """Natural log of what staying and leaving add up to; 0 where that is 1 but for rounding.
+
+        It is not where an imported tree shares a pdf between HMM states with more arcs and with fewer.
+        """
+        total = np.logaddexp(self.log_stay, self.log_leave)
+        return np.where((np.abs(total) > 1e-3) & (np.arange(len(self)) > 0), total, 0.0)
+
 
 @dataclass(frozen=True)
 class Models:
@@ -129,7 +138,8 @@ def add_self_loops(graph: Graph, emissions: Emissions, self_loop_scale: float) -
     Kaldi's AddSelfLoopsReorder: a state entered by several emissions, by none as well, or at the start, gets a state
     before it for each of them, joined by an epsilon arc.
     """
-    stay, leave = -self_loop_scale * emissions.log_stay, -self_loop_scale * emissions.log_leave
+    excess = emissions.log_excess
+    stay, leave = (-self_loop_scale * (log - excess) for log in (emissions.log_stay, emissions.log_leave))
     arcs, source = graph.arcs.copy(), graph.source
     emitting = arcs["ilabel"] > 0
     key = arcs["dest"][emitting].astype(np.int64) * len(emissions) + arcs["ilabel"][emitting]

@@ -1,16 +1,17 @@
 """L: the lexicon as a transducer from phones to words, with optional silence between words.
 
 After Kaldi's utils/lang/make_lexicon_fst.py and add_lex_disambig.pl: every pronunciation of a word has cost 0 (its
-pronunciations are not rivals), and silence before, between and after words has the recipe's probability.
+pronunciations are not rivals) unless costs are given, and silence before, between and after words has the recipe's
+probability.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asr_kd.errors import UserError
-from asr_kd.lang.lexicon import Lexicon
+from asr_kd.lang.lexicon import Lexicon, Pronunciation
 from asr_kd.lang.phones import SILENCE, PhoneSet
 from asr_kd.wfst.graph import Graph, from_rows
 
@@ -18,6 +19,7 @@ BACKOFF = "#0"
 START, LOOP, AFTER, DISAMBIGUATED = range(4)
 
 Phones = tuple[int, ...]
+Probabilities = Mapping[tuple[str, Pronunciation], float]
 
 
 def read_words(path: Path) -> dict[str, int]:
@@ -51,6 +53,12 @@ def pronunciations(lexicon: Lexicon, words: dict[str, int], phones: PhoneSet) ->
     return pairs
 
 
+def pronunciation_costs(lexicon: Lexicon, words: dict[str, int], probabilities: Probabilities) -> list[float]:
+    """Negative natural logs, in the order of `pronunciations`; a variant without a probability costs nothing."""
+    variants = [(word, variant) for word in lexicon if word in words for variant in lexicon[word]]
+    return [_cost(probabilities.get(variant, 1.0)) for variant in variants]
+
+
 def disambiguations(sequences: Sequence[Phones]) -> list[int]:
     """For each pronunciation 0, or k for #k, so that no two are equal and none is the beginning of another."""
     count = Counter(sequences)
@@ -64,12 +72,16 @@ def disambiguations(sequences: Sequence[Phones]) -> list[int]:
 
 
 def lexicon_transducer(
-    entries: Sequence[tuple[int, Phones]], phones: PhoneSet, backoff: int, silence_probability: float
+    entries: Sequence[tuple[int, Phones]],
+    phones: PhoneSet,
+    backoff: int,
+    silence_probability: float,
+    costs: Sequence[float] | None = None,
 ) -> tuple[Graph, list[int]]:
     """L, and its disambiguation symbols: phone ids from len(phones) on.
 
-    entries: (word id, phone ids); backoff: word id of #0. The first symbol is that of the grammar's back-off arcs, then
-    come those of the pronunciations, and last that of silence.
+    entries: (word id, phone ids); backoff: word id of #0; costs: of each entry, None for 0. The first symbol is that of
+    the grammar's back-off arcs, then come those of the pronunciations, and last that of silence.
     """
     marks = disambiguations([sequence for _, sequence in entries])
     symbols = list(range(len(phones), len(phones) + max(marks, default=0) + 2))
@@ -82,14 +94,14 @@ def lexicon_transducer(
         (LOOP, LOOP, symbols[0], backoff, 0.0),
     ]
     state = DISAMBIGUATED
-    for (word, sequence), mark in zip(entries, marks, strict=True):
+    for (word, sequence), mark, cost in zip(entries, marks, costs or [0.0] * len(entries), strict=True):
         source, output = LOOP, word
         *inner, last = [*sequence, symbols[mark]] if mark else sequence
         for phone in inner:
             state += 1
-            rows.append((source, state, phone, output, 0.0))
-            source, output = state, 0
-        rows += [(source, LOOP, last, output, skip), (source, AFTER, last, output, take)]
+            rows.append((source, state, phone, output, cost))
+            source, output, cost = state, 0, 0.0
+        rows += [(source, LOOP, last, output, cost + skip), (source, AFTER, last, output, cost + take)]
     return from_rows(START, {LOOP: 0.0}, [row for row in rows if row[4] < math.inf]), symbols
 
 

@@ -61,8 +61,6 @@ def test_an_utterance_without_audio_or_speaker_is_left_out(kaldi: Path, run_prep
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("segments", "a-1 rec x 1\n", r"segments:1: write 'utterance recording start end'"),
-        ("text", "a-1 x\na-1 y\n", r"text:2: a-1 occurs twice"),
         ("utt2spk", "a-1 a\n\n", r"utt2spk:2: empty line"),
         ("wav.scp", None, r"wav.scp: missing"),
     ],

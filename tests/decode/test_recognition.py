@@ -1,7 +1,8 @@
 """Recognition of a split: order, failures, accuracy, and independence of the number of workers."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from asr_kd.decode.acoustics import Acoustics
-from asr_kd.decode.recognition import Recognition, Task, recognise
+from asr_kd.decode.batches import in_batches
+from asr_kd.decode.recognition import Recognition, Task, in_processes
 from asr_kd.decode.search import Hypothesis
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
@@ -34,6 +36,24 @@ class ArgMax:
         return Hypothesis(best.tolist(), best.astype(np.int32), 0.0, 0.0, complete=len(scores) != 4)
 
 
+@dataclass
+class InBatches(ArgMax):
+    """ArgMax on many utterances at once, with a note of which came together."""
+
+    batch_seconds: float
+    seen: list[list[int]] = field(default_factory=list)
+
+    def search_batch(self, batch: Sequence[np.ndarray]) -> list[Hypothesis | ValueError]:
+        self.seen.append([len(scores) for scores in batch])
+        found: list[Hypothesis | ValueError] = []
+        for scores in batch:
+            try:
+                found.append(self.search(scores))
+            except ValueError as error:
+                found.append(error)
+        return found
+
+
 class Dying(ArgMax):
     def search(self, scores: np.ndarray) -> Hypothesis:
         os._exit(1)
@@ -46,7 +66,8 @@ def through(items: Iterable[Any], title: str, total: int | None = None) -> Itera
 def run(jobs: int, alignment: FrameStore | None = None) -> Recognition:
     acoustics = Acoustics(lambda utterance: posteriors(utterance) - LOG_PRIOR, LOG_PRIOR)
     seconds = {utterance: float(frames) for utterance, frames in LENGTHS.items()}
-    return recognise(Task(acoustics, ArgMax(), alignment), seconds, jobs, through, "toy")
+    task = Task(acoustics, ArgMax(), alignment)
+    return Recognition(in_processes(task.recognise, seconds, jobs, through, "toy"))
 
 
 def test_results_do_not_depend_on_the_number_of_workers() -> None:
@@ -78,4 +99,30 @@ def test_frame_accuracy_is_that_of_the_posteriors_on_aligned_utterances(tmp_path
 def test_a_dying_worker_ends_the_run_with_a_remedy() -> None:
     task = Task(Acoustics(posteriors, None), Dying())
     with pytest.raises(UserError, match="--jobs"):
-        recognise(task, {"a": 1.0}, 1, through, "toy")
+        in_processes(task.recognise, {"a": 1.0}, 1, through, "toy")
+
+
+def test_batches_give_what_single_searches_give(tmp_path: Path) -> None:
+    rows = {u: np.zeros((LENGTHS[u], 2), np.int16) for u in ("a", "b")}
+    write_store(tmp_path, rows, {})
+    searcher = InBatches(batch_seconds=13.0)
+    acoustics = Acoustics(lambda utterance: posteriors(utterance) - LOG_PRIOR, LOG_PRIOR)
+    seconds = {utterance: float(frames) for utterance, frames in LENGTHS.items()}
+    found = Recognition(in_batches(Task(acoustics, searcher, FrameStore(tmp_path)), searcher, seconds, through, "toy"))
+    single = run(2, FrameStore(tmp_path))
+    assert searcher.seen == [[9], [6, 4], [3]]
+    strip = {"network_seconds": 0.0, "search_seconds": 0.0, "pdfs": None}
+    assert list(found.outcomes) == list(LENGTHS)
+    for utterance, outcome in found.outcomes.items():
+        assert replace(outcome, **strip) == replace(single.outcomes[utterance], **strip)
+    assert found.frame_accuracy == single.frame_accuracy
+
+
+def test_an_utterance_without_scores_fails_alone_in_its_batch() -> None:
+    def scores(utterance: str) -> np.ndarray:
+        return posteriors({"lost": "no such utterance"}.get(utterance, utterance))
+
+    searcher = InBatches(batch_seconds=100.0)
+    outcomes = in_batches(Task(Acoustics(scores, None), searcher), searcher, {"a": 9.0, "lost": 5.0}, through, "toy")
+    assert outcomes["lost"].error.startswith("KeyError") and outcomes["lost"].words == ()
+    assert outcomes["a"].error == "" and len(outcomes["a"].words) == LENGTHS["a"]

@@ -39,6 +39,11 @@ def test_word_penalty_is_paid_once_a_word(path: Path) -> None:
     assert searcher.search(scores_of([0, 1])).graph_cost == pytest.approx(3.25 + 2 * 0.5)
 
 
+def test_of_pieces_those_that_begin_a_word_pay_its_penalty(path: Path) -> None:
+    searcher = KaldiSearcher(load_graph(path, word_penalty=0.5, beginnings=[2]), 1.0, 20.0, 100)
+    assert searcher.search(scores_of([0, 1])).graph_cost == pytest.approx(3.25 + 0.5)
+
+
 def test_the_acoustic_scale_weighs_evidence_against_the_grammar(path: Path) -> None:
     graph, scores = load_graph(path), scores_of([0, 1, 0], contrast=4.0)
     assert KaldiSearcher(graph, 1.0, 50.0, 100).search(scores).words == [1, 2, 1]

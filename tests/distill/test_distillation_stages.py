@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_experiment import NETWORK, TRAINING, UTTERANCES, toy_workspace
+from toy_experiment import NETWORK, TRAINING, UTTERANCES, distilled, toy_workspace
 
 from asr_kd.distill.store import TargetStore
 from asr_kd.distill.targets import SoftTargets
@@ -31,10 +31,7 @@ NAMES = ["member-00", "member-01"]
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The toy experiment after stages 4, 5 and 6."""
-    work = toy_workspace(tmp_path_factory.mktemp("toy"))
-    for stage in (teachers, targets, student):
-        stage.run(Job(RECIPE, work, jobs=2))
-    return work
+    return distilled(tmp_path_factory.mktemp("toy"), RECIPE)
 
 
 def test_the_ensemble_is_described(work: Workspace) -> None:

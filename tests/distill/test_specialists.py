@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from toy_experiment import NETWORK, NUM_PDFS, TRAINING, toy_workspace
+from toy_experiment import NETWORK, NUM_PDFS, TRAINING, distilled, toy_workspace
 
 from asr_kd.distill.inference import SpecialistEnsemble, load_specialists
 from asr_kd.distill.specialists import BalancedFrames, load_specialist, start_network
@@ -21,7 +21,7 @@ from asr_kd.nn.training import evaluate
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Network, Recipe, Specialists, SpecialistTraining, Student, Targets, Teachers
 from asr_kd.recipe_file import load_recipe
-from asr_kd.stages import student, targets, teachers
+from asr_kd.stages import student, teachers
 from asr_kd.workspace import Workspace
 
 PLAN = Specialists(
@@ -41,10 +41,7 @@ RECIPE = Recipe(
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The toy experiment after stages 4, 5 and 6, with specialists."""
-    work = toy_workspace(tmp_path_factory.mktemp("toy"))
-    for stage in (teachers, targets, student):
-        stage.run(Job(RECIPE, work, jobs=2))
-    return work
+    return distilled(tmp_path_factory.mktemp("toy"), RECIPE)
 
 
 def frames_of(labels: Tensor) -> Frames:

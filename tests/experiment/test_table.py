@@ -71,6 +71,8 @@ def leave_cell(run: CellRun, accuracy: float, hard: bool) -> None:
     wer = {"wer": 0.25 if hard else 0.125, "ci95": [0.0, 0.5]}
     decoded = {"dev": accuracy, "test": accuracy + 0.01}
     student = {"parameters": 1000, "rtf": 0.5, "wer": {"dev": wer, "test": wer}, "frame_accuracy": decoded}
+    known, unknown = {"words": 6, "error_rate": 0.5}, {"words": 4, "recalled": 1}
+    student["by_vocabulary"] = {"test": {"in": known, "out": unknown}, "dev": {"in": known, "out": {"words": 0}}}
     baseline = {**student, "wer": {"dev": wer, "test": {"wer": 0.375, "ci95": [0.0, 1.0]}}}
     significance = {"student_vs_baseline": {"p_better": 0.9}}
     write_json(work.results, {"systems": {"baseline": baseline, "student": student}, "significance": significance})
@@ -104,6 +106,8 @@ def test_figures_of_a_cell(runs: dict[str, dict[int, CellRun]]) -> None:
     assert figures["gain_retained.dev"] == pytest.approx(0.5)
     assert figures["targets.bytes_per_frame"] == 88.0 and "targets.top_k" not in figures
     assert (figures["wer.test"], figures["rtf"], figures["p_better_than_baseline"]) == (0.125, 0.5, 0.9)
+    assert (figures["in_vocabulary_error_rate.test"], figures["out_of_vocabulary_recall.test"]) == (0.5, 0.25)
+    assert "out_of_vocabulary_recall.dev" not in figures, "no such words"
     assert figures["cpu_seconds"] == 5.0, "linked stages cost this cell nothing"
     assert read_intervals(run) == {"wer.dev": [0.0, 0.5], "wer.test": [0.0, 0.5]}
 
@@ -166,7 +170,7 @@ def test_the_markdown_says_what_varies_and_what_does_not(experiment_path: Path, 
     assert row.endswith("| 60.8 |")
     assert cells["WER test"] == "12.50", "no spread over seeds, no interval"
     same = next(line for line in lines if line.startswith("The same in every row: "))
-    assert {"parameters, M 0.001", "teachers dev 50.00"} <= set(
+    assert {"parameters, M 0.001", "teachers dev 50.00", "OOV recall test 25.00"} <= set(
         same.removeprefix("The same in every row: ").split("; ")
     )
     assert "p better than baseline 0.900" in same and "WER" not in same

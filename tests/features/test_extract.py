@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,51 @@ def test_files_do_not_depend_on_the_number_of_processes(
     assert len(files) > 12
     for file in files:
         assert (one / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_an_interrupted_stage_goes_on_after_its_last_shard(
+    tmp_path: Path, cuts: list[MonoCut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "SHARD_SECONDS", 2.0)
+    straight = run_stage(tmp_path / "straight", cuts, Features()).root / "features"
+    original, made, stops = extract.extract_group, list[int](), [5]
+
+    def interrupted(number: int, *arguments: Any) -> extract.Group:
+        made.append(number)
+        if [len(made)] == stops:
+            raise KeyboardInterrupt
+        return original(number, *arguments)
+
+    monkeypatch.setattr(extract, "extract_group", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path / "resumed", cuts, Features())
+    stops.clear()
+    resumed, groups = Workspace(tmp_path / "resumed"), len(extract.group_speakers(cuts))
+    damaged = resumed.features("mfcc", "train") / "shard-001.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    stage.run(Job(Recipe(features=Features()), resumed))
+    assert sorted(made) == sorted([*range(groups)] * len(SPLITS) + [made[4], 1]), "each once, but for the two lost"
+    files = sorted(path.relative_to(straight) for path in straight.rglob("*") if path.is_file())
+    found = resumed.root / "features"
+    assert files == sorted(path.relative_to(found) for path in found.rglob("*") if path.is_file())
+    assert all((straight / file).read_bytes() == (found / file).read_bytes() for file in files)
+    made.clear()
+    stage.run(Job(Recipe(features=Features(fbank=Filterbank(num_bins=30))), resumed))
+    assert len(made) == groups * len(SPLITS), "another recipe takes over nothing"
+
+
+def test_too_little_space_is_said_before_the_work(
+    tmp_path: Path, cuts: list[MonoCut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = sum(cut.duration for cut in cuts)
+    needed = 3 * seconds * 100 * (40 + 13) * 2
+    monkeypatch.setattr("asr_kd.files._free_bytes", lambda folder: int(needed * 0.9))
+    with pytest.raises(
+        UserError, match=r"features: features need about \d+\.\d kB, \d+\.\d kB are free; free some space"
+    ):
+        run_stage(tmp_path / "exp", cuts, Features())
+    monkeypatch.setattr("asr_kd.files._free_bytes", lambda folder: int(needed * 1.1))
+    run_stage(tmp_path / "exp2", cuts, Features())
 
 
 def test_copies_at_other_speeds_join_the_training_speech_alone(tmp_path: Path, cuts: list[MonoCut]) -> None:

@@ -41,7 +41,8 @@ def test_file_round_trip(entries: list[tuple[str, tuple[str, ...]]], tmp_path_fa
 
 def test_a_kaldi_lexicon_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "lexicon.txt", "!SIL SIL\n<UNK> SPN\n\nHELLO\tHH AH0 L OW1\nHELLO HH EH0 L OW1\n")
-    assert Lexicon.read(path).entries == {"hello": (("HH", "AH", "L", "OW"), ("HH", "EH", "L", "OW"))}
+    assert Lexicon.read(path).entries == {"hello": (("HH", "AH0", "L", "OW1"), ("HH", "EH0", "L", "OW1"))}
+    assert Lexicon.read(path).without_stress().entries == {"hello": (("HH", "AH", "L", "OW"), ("HH", "EH", "L", "OW"))}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from asr_kd.lang import g2p
 from asr_kd.lang.arpa import Arpa
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.phones import PhoneSet
+from asr_kd.lang.pieces import Pieces
+from asr_kd.lang.vocabulary import read_vocabulary
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Lang, NGram, Recipe
 from asr_kd.stages import lang as stage
@@ -65,6 +67,19 @@ def test_dev_and_test_words_are_pronounced_but_never_in_the_vocabulary(work: Wor
     assert PhoneSet.read(work.lang / "phones.txt").bases == Lexicon.read(work.lang / "lexicon.txt").phones
 
 
+def test_stress_stays_where_the_recipe_keeps_it(work: Workspace, tmp_path: Path) -> None:
+    """As the pdfs of a Kaldi system with stressed vowels need it; every later reader has the lexicon as it stands."""
+    path = tmp_path / "own.txt"
+    path.write_text("a AH0\na EY1\na EY2\ncat K AE1 T\nsat S AE1 T\nthe DH AH0\nthe DH AH1\n")
+    keys = {"lexicon": str(path), "g2p": False, "vocabulary_in_lexicon_only": True}
+    run(work, **keys)
+    assert Lexicon.read(work.lang / "lexicon.txt")["a"] == (("AH",), ("EY",))
+    run(work, **keys, stress=True)
+    lexicon = Lexicon.read(work.lang / "lexicon.txt")
+    assert lexicon["a"] == (("AH0",), ("EY1",), ("EY2",)) and lexicon["the"] == (("DH", "AH0"), ("DH", "AH1"))
+    assert PhoneSet.read(work.lang / "phones.txt").bases == ("AE1", "AH0", "AH1", "DH", "EY1", "EY2", "K", "S", "T")
+
+
 @pytest.mark.parametrize(
     ("keys", "vocabulary"),
     [
@@ -103,3 +118,64 @@ def test_an_empty_text_or_a_foreign_one_is_an_error(work: Workspace) -> None:
     write_text(work.lm_text, "qqq rrr\n")
     with pytest.raises(UserError, match=r"lang.vocabulary: no word"):
         run(work, vocabulary="lm", g2p=False)
+
+
+def test_grapheme_units_need_no_lexicon(work: Workspace) -> None:
+    made = run(work, units="grapheme")
+    letters = set("the cat sat a florp") - {" "}
+    # b and d, z and y are in no training transcript: no model, no pronunciation
+    assert made["words"] == made["arpa"] == ["a", "cat", "florp", "sat", "the"]
+    assert made["lexicon"] == ["a", "cat", "florp", "sat", "the"] and made["g2p"] == []
+    assert set(PhoneSet.read(work.lang / "phones.txt").bases) == letters
+    assert Lexicon.read(work.lang / "lexicon.txt")["florp"] == (tuple("florp"),)
+    summary = json.loads((work.lang / "lang.json").read_text())
+    assert summary["lexicon"]["without_pronunciation"] == ["<noise>", "blorped", "dog", "zzyx"]
+    assert read_vocabulary(work.lang) == {"a", "cat", "florp", "sat", "the"}
+
+
+def test_a_language_of_pieces_of_words(work: Workspace) -> None:
+    write_text(work.lm_text, LM_TEXT + "the flat scar\nthat sofa chatters\n")
+    made = run(work, units="grapheme")
+    by_word = {name: (work.lang / name).read_bytes() for name in ("phones.txt", "lexicon.txt")}
+    pieces = run(work, units="grapheme", tokens="bpe", pieces=30)
+    assert {name: (work.lang / name).read_bytes() for name in by_word} == by_word  # the alignment's inputs
+    model = Pieces.read(work.lang / "pieces.model")
+    assert pieces["words"] == pieces["arpa"] == sorted(model.symbols)
+    assert 10 < len(model.symbols) <= 30
+    assert read_vocabulary(work.lang) == set(made["words"])
+    assert model.split([["chatters", "shallot"]])[0][-1] in model.symbols  # the second is in no text
+
+    summary, arpa = json.loads((work.lang / "lang.json").read_text()), Arpa.read(work.lang / "lm.arpa")
+    assert summary["pieces"] == len(model.symbols)
+    (sentence,) = model.split([["the", "sat"]])  # of test: zzyx has unseen letters, <noise> is a mark
+    history, log10 = ["<s>"], 0.0
+    for token in [*model.split([["the"]])[0], "<unk>", *model.split([["sat"]])[0], "<unk>", "</s>"]:
+        log10 += arpa.log10_probability(tuple(history), token) if token != "<unk>" else 0.0
+        history.append(token)
+    test = summary["test"]
+    assert (test["words"], test["oov_words"], test["pieces"]) == (4, 2, len(sentence))
+    assert test["perplexity"] == pytest.approx(10 ** (-log10 / 3), abs=0.06)
+    assert test["piece_perplexity"] == pytest.approx(10 ** (-log10 / (len(sentence) + 1)), abs=0.06)
+
+    assert run(work, units="grapheme")["words"] == made["words"]  # no trace of the pieces is left
+    assert not (work.lang / "pieces.model").exists() and not (work.lang / "vocabulary.txt").exists()
+
+
+def test_nothing_of_dev_and_test_reaches_pieces_and_their_model(work: Workspace) -> None:
+    keys = {"units": "grapheme", "tokens": "bpe", "pieces": 24}
+    names = ("pieces.model", "words.txt", "lm.arpa", "vocabulary.txt", "phones.txt")
+    run(work, **keys)
+    before = {name: (work.lang / name).read_bytes() for name in names}
+    for split in ("dev", "test"):
+        cut = dummy_cut(0, supervisions=[dummy_supervision(0, text="hot chocolate flashes zoë")])
+        CutSet.from_cuts([cut]).to_file(work.manifest(split))
+    run(work, **keys)
+    assert {name: (work.lang / name).read_bytes() for name in names} == before
+
+
+def test_a_text_in_other_letters_is_an_error(work: Workspace) -> None:
+    write_text(work.lm_text, "ωμέγα ббб\n")
+    with pytest.raises(UserError, match="its language is that of the training transcripts"):
+        run(work, units="grapheme", vocabulary="lm")
+    with pytest.raises(UserError, match=r"lang\.tokens: the LM text has no word"):
+        run(work, units="grapheme", tokens="bpe")

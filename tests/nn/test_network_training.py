@@ -121,6 +121,73 @@ def test_a_loss_that_is_not_finite_names_the_utterance(inputs: Inputs, tmp_path:
         train(tmp_path, run, broken, inputs.dev, HardTargets(broken.labels), silent)
 
 
+def test_a_gradient_that_is_not_finite_names_the_utterances(inputs: Inputs, tmp_path: Path) -> None:
+    class Steep(HardTargets):
+        def loss(self, logits: Tensor, frames: Tensor) -> Tensor:
+            return super().loss(logits, frames) + (logits - logits.detach()).abs().sqrt().sum()  # 0, its slope infinite
+
+    run = Run(NETWORK, TRAINING, (0, "member", 0), inputs.num_pdfs, "steep")
+    with pytest.raises(UserError, match=r"the loss or its gradient is not finite at utterances train-\d\d"):
+        train(tmp_path, run, inputs.train, inputs.dev, Steep(inputs.train.labels), silent)
+
+
+def test_an_epoch_goes_on_in_its_middle_to_the_same_bits(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_KD_CHECKPOINT_SECONDS", "0")
+    steps = list[int]()
+
+    def nine_at_a_time(batches: Sequence[Tensor], title: str) -> Iterable[Tensor]:
+        for number, batch in enumerate(batches):
+            if number == 9:
+                raise KeyboardInterrupt
+            steps.append(number)
+            yield batch
+
+    training = TRAINING.model_copy(update={"epochs": 2})
+    straight = train_toy(tmp_path / "straight", inputs, training)
+    run = Run(NETWORK, training, (0, "member", 0), inputs.num_pdfs, inputs.data)
+    for _ in range(50):
+        try:
+            targets = HardTargets(inputs.train.labels)
+            resumed = train(tmp_path / "resumed", run, inputs.train, inputs.dev, targets, nine_at_a_time)
+            break
+        except KeyboardInterrupt:
+            continue
+    batches = math.ceil(len(inputs.train) / training.batch_frames)
+    assert len(steps) == 2 * batches and batches > 20, "no step was made twice"
+    assert same(weights(tmp_path / "straight"), weights(tmp_path / "resumed"))
+    for ours, theirs in zip(resumed, straight, strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_a_damaged_checkpoint_is_as_good_as_none(inputs: Inputs, tmp_path: Path) -> None:
+    def once(batches: Sequence[Tensor], title: str) -> Iterable[Tensor]:
+        if title.endswith("epoch 2"):
+            raise KeyboardInterrupt
+        return batches
+
+    run = Run(NETWORK, TRAINING, (0, "member", 0), inputs.num_pdfs, inputs.data)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, run, inputs.train, inputs.dev, HardTargets(inputs.train.labels), once)
+    content = bytearray((tmp_path / CHECKPOINT).read_bytes())
+    content[-1] ^= 1  # of the last tensor's numbers
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    assert [row["epoch"] for row in train_toy(tmp_path, inputs)] == [1, 2, 3]
+
+
+def test_finished_weights_that_changed_are_trained_again(inputs: Inputs, tmp_path: Path) -> None:
+    training = TRAINING.model_copy(update={"epochs": 1})
+    train_toy(tmp_path, inputs, training)
+    content = bytearray((tmp_path / WEIGHTS).read_bytes())
+    whole, content[-1] = bytes(content), content[-1] ^ 1
+    (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.safetensors: not the weights that model\.json was written with"):
+        load_model(tmp_path)
+    train_toy(tmp_path, inputs, training)
+    assert (tmp_path / WEIGHTS).read_bytes() == whole
+
+
 def test_dropout_draws_leave_the_global_generator_alone(inputs: Inputs, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     train_toy(tmp_path, inputs, TRAINING.model_copy(update={"epochs": 1}))

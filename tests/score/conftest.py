@@ -8,6 +8,7 @@ from lhotse import CutSet, MonoCut, SupervisionSegment
 
 from asr_kd.features.store import write_store
 from asr_kd.files import write_json, write_text
+from asr_kd.lang.vocabulary import write_words
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Recipe
 from asr_kd.workspace import SPLITS, Workspace
@@ -74,6 +75,13 @@ def scored_job(tmp_path: Path) -> Job:
     write_json(work.targets / "summary.json", targets)
     language = {split: {"perplexity": 41.5, "oov_rate": 0.034} for split in ("dev", "test")}
     write_json(work.lang / "lang.json", language)
+    spoken = {
+        word
+        for sentences in (REFERENCES.values(), HYPOTHESES["baseline"])
+        for text in sentences
+        for word in text.split()
+    }
+    write_words(work.lang / "words.txt", spoken - {"anna", "nine", "music"})
     write_json(work.record("align"), {"seconds": 61.5, "cpu_seconds": 118.0})
     write_json(work.record("score"), {"seconds": 9.0, "cpu_seconds": 9.0})
     return Job(Recipe.model_validate({"name": "mini", "teachers": {"members": 2}}), work)

@@ -46,6 +46,18 @@ def test_results_follow_the_contract(results: dict[str, Any]) -> None:
     assert results["warnings"] == []
 
 
+def test_words_out_of_the_vocabulary_by_hand(scored_job: Job, results: dict[str, Any]) -> None:
+    known = {"gmm-sat": 6, "baseline": 9, "ensemble": 9, "student": 9}
+    unknown = {"gmm-sat": 2, "baseline": 2, "ensemble": 3, "student": 2}  # of anna, nine, music
+    for name, system in results["systems"].items():
+        figures = system["by_vocabulary"]["test"]
+        assert (figures["in"]["words"], figures["in"]["recalled"]) == (11, known[name])
+        assert (figures["out"]["words"], figures["out"]["recalled"]) == (3, unknown[name])
+    report = scored_job.work.report.read_text()
+    assert "| ensemble | 18.2 | 3 of 3 | 100.0 | 3 |" in report
+    assert "| gmm-sat | 45.5 | 2 of 3 | 66.7 | 3 |" in report  # sum is proposed too
+
+
 def test_gains_retained_by_hand(results: dict[str, Any]) -> None:
     assert results["gain_retained"] == pytest.approx({"frame_accuracy": 0.75, "wer": 0.5})
     assert results["gain_retained_dev"] == pytest.approx({"frame_accuracy": 0.75, "wer": 0.5})

@@ -1,0 +1,1 @@
+"""A finished network outside the laboratory: `export` needs torch and onnx, what `transcribe` runs needs neither."""
