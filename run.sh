@@ -11,6 +11,7 @@ Distil an ensemble of acoustic models into one network: from recordings to a tab
 
 usage: ./run.sh [--recipe FILE] [--stage N] [--stop-stage M] [--exp DIR] [--set KEY.PATH=VALUE]...
                 [--device cpu|cuda] [--jobs J] [--repair] [--no-page]
+                [--executor local|ray] [--address HOST:PORT]
        ./run.sh --test
 
   --recipe FILE         what to run                       [recipes/default.yaml: the embedded corpus]
@@ -22,6 +23,8 @@ usage: ./run.sh [--recipe FILE] [--stage N] [--stop-stage M] [--exp DIR] [--set 
   --jobs J              worker processes                  [the machine's cores]
   --repair              check every file, and make damaged ones anew
   --no-page             leave out report.html; asr-kd report makes it later
+  --executor WHERE      where tasks run: on this machine, or on Ray's workers (docs/cluster.md)   [local]
+  --address HOST:PORT   that of a running Ray             [RAY_ADDRESS, or a Ray on this machine alone]
   --test                run the tests instead
   --help                this text
 
@@ -97,7 +100,7 @@ while (($#)); do
         --help | -h) usage; exit ;;
         --test) test=true; shift ;;
         --repair | --no-page) options+=("$1"); shift ;;
-        --recipe | --stage | --stop-stage | --exp | --set | --device | --jobs)
+        --recipe | --stage | --stop-stage | --exp | --set | --device | --jobs | --executor | --address)
             (($# > 1)) || fail "$1 needs a value; see --help"
             if [[ $1 == --recipe ]]; then recipe=$2; else options+=("$1" "$2"); fi
             shift 2

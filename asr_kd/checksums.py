@@ -63,8 +63,10 @@ def record_files(root: Path, paths: Iterable[Path], jobs: int = 1) -> Recorded:
     return {name.as_posix(): about for name, about in zip(names, described, strict=True)}
 
 
-def find_damage(root: Path, recorded: Recorded, thorough: bool, jobs: int = 1) -> list[Damage]:
-    """Files that are not as recorded. thorough: read them all; else only those whose time of change is another."""
+def find_damage(root: Path, recorded: Recorded, thorough: bool | None, jobs: int = 1) -> list[Damage]:
+    """Files that are not as recorded. thorough: read them all; False: only those whose time of change is another; None:
+    no file, sizes have to tell.
+    """
 
     def examine(name: str) -> Damage | None:
         path, (size, changed, expected) = root / name, recorded[name]
@@ -72,7 +74,7 @@ def find_damage(root: Path, recorded: Recorded, thorough: bool, jobs: int = 1) -
             about = path.stat()
             if about.st_size != size:
                 return Damage(path, f"{about.st_size} bytes, once {size}")
-            if (thorough or about.st_mtime_ns != changed) and checksum(path) != expected:
+            if thorough is not None and (thorough or about.st_mtime_ns != changed) and checksum(path) != expected:
                 return Damage(path, "contents have changed")
         except FileNotFoundError:
             return Damage(path, "missing", missing=True)

@@ -5,31 +5,44 @@ import os
 import shlex
 import sys
 import webbrowser
-from functools import partial
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import rich
 import typer
+from rich.console import Console
 
 from asr_kd.deploy.command import transcribe
 from asr_kd.errors import UserError
+from asr_kd.executors.choice import chosen as chosen_executor
+from asr_kd.executors.contract import RemoteExecutor
 from asr_kd.files import FULL, write_text
 from asr_kd.interruption import Interruption, interruptible
 from asr_kd.pipeline import STAGES, Job, console, run_stages
+from asr_kd.recipe import Recipe
 from asr_kd.recipe_file import load_recipe
+from asr_kd.torchrun import give_way, led, processes_here, speaks
 from asr_kd.verification import check as check_files
 from asr_kd.workspace import Workspace
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 STAGE_HELP = ", ".join(f"{number} {stage.name}" for number, stage in enumerate(STAGES))
+ExecutorOption = Annotated[
+    str, typer.Option(help="Where tasks run: local, on this machine's cores, or ray; see docs/cluster.md.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of a running Ray [default: RAY_ADDRESS, or one on this machine alone]."),
+]
 
 
-hmm_app = typer.Typer(no_args_is_help=True, help="Look into the GMM-HMM half.")
+hmm_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the GMM-HMM half.")
 app.add_typer(hmm_app, name="hmm")
-targets_app = typer.Typer(no_args_is_help=True, help="Look into the soft targets.")
+targets_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into the soft targets.")
 app.add_typer(targets_app, name="targets")
 app.command()(transcribe)
 
@@ -37,6 +50,7 @@ app.command()(transcribe)
 @app.callback()
 def main() -> None:
     """Distil an ensemble of acoustic models into one network."""
+    console.quiet = not speaks()
 
 
 @app.command()
@@ -53,6 +67,8 @@ def run(
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [default: the machine's cores].")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Check every file, and make damaged ones anew.")] = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html in stage 8.")] = True,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Run a recipe's stages; those already done with the same recipe keys and inputs are skipped."""
     with user_errors():
@@ -61,8 +77,10 @@ def run(
             raise UserError(f"--stop-stage {stop_stage} comes before --stage {stage}")
         loaded = load_recipe(recipe, overrides)
         root, cores = exp or Path("exp") / loaded.name, jobs or os.cpu_count() or 1
-        with interruptible():
-            run_stages(loaded, root, stage, stop_stage, device, cores, repair, page)
+        with interruptible(), led(device) as leads:
+            if leads:
+                with chosen_executor(executor, address, root, cores) as tasks:
+                    run_stages(loaded, root, stage, stop_stage, device, cores, repair, page, tasks)
 
 
 @app.command()
@@ -89,6 +107,48 @@ def validate(
 
 
 @app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML).")],
+    exp: Annotated[Path | None, typer.Option(help="A finished experiment to take the stages' unit costs from.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Of training speech [default: the corpus's].")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a recipe key; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda, whose products are measured.")] = "cpu",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cores to use [default: the machine's].")] = None,
+    tflops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRAIN,FLOAT32", help="10¹² operations a second of large products, instead of measuring: 400,50."
+        ),
+    ] = None,
+) -> None:
+    """Estimate seconds, bytes and memory of every stage before anything runs; docs/scale.md says how."""
+    from asr_kd.scale.plan import make_plan
+
+    with user_errors():
+        check_device(device)
+        speeds = parse_tflops(tflops) if tflops else None
+        loaded = load_recipe(recipe, overrides)
+        made = make_plan(loaded, hours, exp, device, jobs or os.cpu_count() or 1, speeds)
+        for line in made.lines():
+            rich.print(line)
+        rich.print(made.table())
+
+
+def parse_tflops(text: str) -> tuple[float, float]:
+    """`400,50` to (400, 50)."""
+    try:
+        train, infer = map(float, text.split(","))
+    except ValueError:
+        train = infer = 0.0
+    if not (0 < train < 1e9 and 0 < infer < 1e9):
+        raise UserError(f"--tflops {text}: write two numbers, of training's products and of float32's, such as 400,50")
+    return train, infer
+
+
+@app.command()
 def check(
     exp: Annotated[Path, typer.Argument(help="Experiment directory.")],
     jobs: Annotated[int | None, typer.Option(min=1, help="Files read side by side [default: the cores].")] = None,
@@ -101,6 +161,55 @@ def check(
         if damaged:
             raise UserError(f"{exp}: {len(damaged)} files are not as they were finished; asr-kd run --repair mends it")
         console.print(f"{exp}: all files are as they were finished", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    exp: Annotated[Path, typer.Argument(help="Experiment directory.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Compare with this one; without it, with the experiment's own.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Compare with this value; may be repeated."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read every file, instead of comparing sizes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show how the run goes on, until it ends.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Files read side by side; without it, the cores.")] = None,
+) -> None:
+    """Show which stages are done, running, or stale and why; of a run its epochs, frames per second and time left.
+
+    A stage is stale when a recipe key that it uses, or a stage that it reads, is not as it was. With --watch the view
+    is kept up to date; where the output is no terminal, a line says when something happens. Ctrl-C ends only the view.
+    """
+    from asr_kd.status import read_progress, read_status
+    from asr_kd.watch import View, show
+    from asr_kd.watch import watch as watch_run
+
+    work = Workspace(exp)
+
+    def look() -> View:
+        own = load_own_recipe(exp)
+        wanted = load_recipe(recipe or exp / "recipe.yaml", overrides) if recipe or overrides else own
+        if watch:
+            return View.of(read_progress(work, wanted), work, own)
+        return View.of(read_status(work, wanted, True if check else None, jobs or os.cpu_count() or 1), work, own)
+
+    with user_errors():
+        if check and watch:
+            raise UserError("--check reads every file, --watch none; choose one of them")
+        if not watch:
+            show(look(), Console())
+            return
+        with suppress(KeyboardInterrupt):
+            watch_run(look, Console())
+
+
+def load_own_recipe(exp: Path) -> Recipe:
+    """The recipe of an experiment's last run."""
+    if not (exp / "recipe.yaml").exists():
+        raise UserError(f"{exp}: no recipe.yaml, so no run has begun here; name an experiment directory")
+    return load_recipe(exp / "recipe.yaml")
 
 
 @app.command()
@@ -119,16 +228,23 @@ def experiment(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     jobs: Annotated[int | None, typer.Option(min=1, help="Cores to use [default: the machine's].")] = None,
     table_only: Annotated[bool, typer.Option("--table-only", help="Run nothing; gather what there is.")] = False,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Run a grid of recipes × seeds over a base experiment; what is done or can be shared is not run again."""
+    from asr_kd.experiment.definition import load_experiment
+    from asr_kd.experiment.remote import starter
     from asr_kd.experiment.run import Request, run_experiment
-    from asr_kd.experiment.scheduler import StageProcess
 
     with user_errors():
         check_device(device)
-        request = Request(file, base, base_exp, exp, parse_seeds(seeds), overrides or [], jobs or os.cpu_count() or 1)
-        with interruptible():
-            failed = run_experiment(request, None if table_only else partial(StageProcess, device=device))
+        root, cores = exp or Path("exp") / load_experiment(file).name, jobs or os.cpu_count() or 1
+        request = Request(file, base, base_exp, exp, parse_seeds(seeds), overrides or [], cores)
+        where = "local" if table_only else executor
+        with interruptible(), chosen_executor(where, None if table_only else address, root, cores) as tasks:
+            if isinstance(tasks, RemoteExecutor):
+                request = replace(request, jobs=jobs or tasks.cores, most_jobs=tasks.most_cores)
+            failed = run_experiment(request, None if table_only else starter(tasks, device))
     if failed:
         raise typer.Exit(1)
 
@@ -276,6 +392,7 @@ class user_errors:
             line = f"{error.filename}: {error.strerror}; choose a place that can be written"
         elif isinstance(error, UserError):
             line = str(error)
+            give_way()
         else:
             return
         console.print(f"asr-kd: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -297,3 +414,8 @@ def check_device(device: str) -> None:
 
     if not torch.cuda.is_available():
         raise UserError(f"--device {device}: no CUDA device here; use --device cpu")
+    found, wanted = torch.cuda.device_count(), processes_here()
+    if found < wanted:
+        raise UserError(f"--device {device}: {wanted} processes share {found} CUDA devices; --nproc-per-node {found}")
+    if wanted > 1 and device != "cuda":
+        raise UserError(f"--device {device}: each of {wanted} processes has a device of its own; use --device cuda")

@@ -39,8 +39,8 @@ class Finding:
         return f"{self.damage.path}: {self.damage.what}; stage {number} ({self.stage}) makes it"
 
 
-def examine(work: Workspace, names: Iterable[str], thorough: bool, jobs: int = 1) -> list[Finding]:
-    """Damaged files of the finished stages `names`; thorough: every byte is read (see find_damage).
+def examine(work: Workspace, names: Iterable[str], thorough: bool | None, jobs: int = 1) -> list[Finding]:
+    """Damaged files of the finished stages `names`; thorough: see find_damage.
 
     A stage finished by a release without checksums has none.
     """
@@ -52,7 +52,7 @@ def examine(work: Workspace, names: Iterable[str], thorough: bool, jobs: int = 1
     return findings
 
 
-def examine_pieces(work: Workspace, reader: str | None, thorough: bool, jobs: int = 1) -> list[Finding]:
+def examine_pieces(work: Workspace, reader: str | None, thorough: bool | None, jobs: int = 1) -> list[Finding]:
     """Damaged files of the shared folders that stage `reader` may read, None for all of them."""
     findings = []
     for pattern, maker, readers in PIECES:
@@ -140,8 +140,8 @@ class Audio:
     mended: list[Path]
 
 
-def examine_audio(work: Workspace, jobs: int = 1) -> Audio:
-    """Compare the recordings with manifests/audio.json, reading those whose time of change is another."""
+def examine_audio(work: Workspace, jobs: int = 1, thorough: bool | None = False) -> Audio:
+    """Compare the recordings with manifests/audio.json; thorough: see find_damage."""
     if not work.audio.exists():
         return Audio([], [])
     listed = read_json(work.audio)
@@ -149,6 +149,6 @@ def examine_audio(work: Workspace, jobs: int = 1) -> Audio:
         raise UserError(f"{work.audio}: does not list recordings; run with --repair")
     absent = {name for name, row in listed["left_out"].items() if not row[2]}
     left_out = {name: row for name, row in listed["left_out"].items() if name not in absent}
-    mended = [damage.path for damage in find_damage(work.root, left_out, False, jobs) if not damage.missing]
+    mended = [damage.path for damage in find_damage(work.root, left_out, thorough, jobs) if not damage.missing]
     mended += [Path(name) for name in sorted(absent) if Path(name).exists()]
-    return Audio(find_damage(work.root, listed["used"], False, jobs), mended)
+    return Audio(find_damage(work.root, listed["used"], thorough, jobs), mended)

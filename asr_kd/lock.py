@@ -9,16 +9,18 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asr_kd.errors import UserError
 
 LOCK = ".lock"
-_held: set[Path] = set()  # a process gets its own record locks again
+_held: dict[Path, str] = {}  # and since when: a process gets its own record locks again
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def locked(root: Path) -> Iterator[dict[str, Any] | None]:
         raise UserError(f"{root}: this process runs in it already; wait until it is done or choose another --exp")
     descriptor = _open_locked(path, root)
     try:
-        _held.add(path)
+        _held[path] = started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         before = _holder(descriptor)
         here = socket.gethostname()
         if before and before["host"] != here:
@@ -42,7 +44,7 @@ def locked(root: Path) -> Iterator[dict[str, Any] | None]:
                 f"{root}: {_describe(before)} has not ended there as far as can be seen from {here}; "
                 f"if it has, remove {root / LOCK}"
             )
-        text = json.dumps({"pid": os.getpid(), "host": here, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+        text = json.dumps({"pid": os.getpid(), "host": here, "started": started})
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
         try:
@@ -50,8 +52,47 @@ def locked(root: Path) -> Iterator[dict[str, Any] | None]:
         finally:
             path.unlink(missing_ok=True)
     finally:
-        _held.discard(path)
+        _held.pop(path, None)
         os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock, or held it; alive: None where that cannot be seen from here."""
+
+    pid: int
+    host: str
+    started: str
+    alive: bool | None
+
+    def describe(self) -> str:
+        return _describe(vars(self))
+
+
+def find_holder(root: Path) -> Holder | None:
+    """Who runs in `root`, or did until it was killed; asking disturbs nobody. None: no run, or one that just begins."""
+    path, here = root.resolve() / LOCK, socket.gethostname()
+    if path in _held:  # opening and closing the file would let go of it
+        return Holder(os.getpid(), here, _held[path], True)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        said, is_locked = _holder(descriptor), _is_locked(descriptor)
+        if said is None or not _is_at(path, descriptor):  # it was given back meanwhile
+            return None
+    finally:
+        os.close(descriptor)
+    return Holder(**said, alive=True if is_locked else False if said["host"] == here else None)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether another process holds it (fcntl(2), F_GETLK); Linux's struct flock: type, whence, start, length, pid."""
+    layout = "hhqqi0q"
+    asked = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind: int = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[0]
+    return kind != fcntl.F_UNLCK
 
 
 def _open_locked(path: Path, root: Path) -> int:

@@ -5,24 +5,22 @@ fingerprint of the recipe keys it uses and of the records of the stages it reads
 exactly what depends on the change, and the checksums of its files, which every stage compares before it reads them.
 """
 
+import functools
 import hashlib
 import importlib
-import importlib.metadata
 import json
 import logging
-import os
-import platform
 import resource
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,19 +30,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from asr_kd import __version__
 from asr_kd.checksums import files_below, record_files
 from asr_kd.errors import UserError
-from asr_kd.files import FULL, read_json, remove_temporaries, write_json, write_text
+from asr_kd.executors.contract import Executor, Work
+from asr_kd.executors.local import LocalExecutor
+from asr_kd.files import read_json, remove_temporaries, write_json, write_text
 from asr_kd.integrity import FILES
+from asr_kd.live import Board, read_live
 from asr_kd.lock import locked
+from asr_kd.logs import count_of, environment, origin, stage_log
 from asr_kd.memory import forget_peak, peak_bytes
+from asr_kd.nn.tracking import Tracker, require_tensorboard
 from asr_kd.plan import STAGE_NAMES, STAGES, Stage, required
 from asr_kd.recipe import Recipe
+from asr_kd.scratch import scratch_in
 from asr_kd.verification import check_done, check_inputs, mend
 from asr_kd.workspace import Workspace
 
 Item = TypeVar("Item")
+MEANS = ("micro_batch", "together")  # recipe keys that change a result by no more than rounding
 console = Console(stderr=True)
 
 
@@ -52,7 +56,8 @@ console = Console(stderr=True)
 class Job:
     """What a stage is given: the recipe, the experiment's paths, the machine's means, and a log.
 
-    page: whether stage 8 writes report.html too.
+    page: whether stage 8 writes report.html too. board: where a stage of a run shows how far it is. executor: what runs
+    the tasks of the stage, whose name is `stage`; None: this machine.
     """
 
     recipe: Recipe
@@ -61,9 +66,33 @@ class Job:
     jobs: int = 1
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("asr_kd"))
     page: bool = True
+    board: Board | None = None
+    executor: Executor | None = None
+    stage: str = ""
+
+    @property
+    def tasks(self) -> Executor:
+        return self.executor or LocalExecutor(self.jobs)
+
+    def spread(self, work: Work, items: Sequence[Any], loaded: Any = None) -> Iterator[Any]:
+        """What `work` returns for each of `items`, see Executor.run; they are tasks of this stage."""
+        need, path = self.recipe.need(self.stage), self.work.log(self.stage or "run")
+        return self.tasks.run(work, items, need, path, loaded, self.progress)
+
+    def as_task(self) -> "Job":
+        """What a task is given, which may run elsewhere: on a machine of its own with what it needs."""
+        if not self.tasks.remote:
+            return self
+        need = self.recipe.need(self.stage)
+        return replace(self, executor=None, jobs=need.cpus or 1, device="cuda" if need.gpus else "cpu")
+
+    def tracker(self, name: str) -> Tracker:
+        """What follows a network in training; name as in Workspace.model."""
+        live = self.work.training(name) if self.board else None
+        return Tracker(live, self.work.events(name) if self.recipe.track.tensorboard else None)
 
     def progress(self, items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
-        """Iterate with a progress bar on a terminal; the log gets the title and the count at the end."""
+        """Iterate with a progress bar on a terminal, and on the board; the log gets title and count at the end."""
         if total is None and hasattr(items, "__len__"):
             total = len(items)  # type: ignore[arg-type]
         count, start = 0, time.monotonic()
@@ -72,7 +101,7 @@ class Job:
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
         ) as bar:
             task = bar.add_task(title, total=total)
-            for item in items:
+            for item in self.board.watched(items, title, total) if self.board else items:
                 yield item
                 count += 1
                 bar.update(task, advance=1)
@@ -88,12 +117,15 @@ def run_stages(
     jobs: int = 1,
     repair: bool = False,
     page: bool = True,
+    executor: Executor | None = None,
 ) -> None:
     """Run stages first..last that are not done.
 
-    repair: make what is damaged anew, whichever stage makes it. Raises UserError when an input is missing or damaged,
-    when a stage refuses, and when another run is in the directory.
+    repair: make what is damaged anew, whichever stage makes it. executor: of their tasks; None: this machine. Raises
+    UserError when an input is missing or damaged, when a stage refuses, and when another run is in the directory.
     """
+    if recipe.track.tensorboard:
+        require_tensorboard()
     with locked(root) as dead:
         if dead:
             console.print(f"{root}: process {dead['pid']} ended before its run did; this one continues", soft_wrap=True)
@@ -104,10 +136,16 @@ def run_stages(
             mended = mend(work, jobs)
             _warn(mended.lines)
             first = min([first, *mended.stages])
-        _run_stages(recipe, work, first, last, device, jobs, page)
+        warned: dict[Path, int] = {}
+        try:
+            _run_stages(Job(recipe, work, device, jobs, page=page, executor=executor), first, last, warned)
+        finally:
+            if logs := [path for path, count in warned.items() if count]:
+                _warn([f"{count_of(sum(warned.values()))}, see {', '.join(map(str, logs))}"])
 
 
-def _run_stages(recipe: Recipe, work: Workspace, first: int, last: int, device: str, jobs: int, page: bool) -> None:
+def _run_stages(job: Job, first: int, last: int, warned: dict[Path, int]) -> None:
+    recipe, work = job.recipe, job.work
     for number in range(first, last + 1):
         stage = STAGES[number]
         for need in required(stage):
@@ -118,10 +156,12 @@ def _run_stages(recipe: Recipe, work: Workspace, first: int, last: int, device: 
                     f"which is missing or older than the recipe; run --stage {maker} first"
                 )
         if _is_done(recipe, work, stage.name):
-            _warn(check_done(stage, work, jobs, _is_done(recipe, work, "features")))
+            _warn(check_done(stage, work, job.jobs, _is_done(recipe, work, "features")))
+            if (read_live(work.board) or {}).get("stage") == stage.name:  # killed right after it was done
+                shutil.rmtree(work.partial, ignore_errors=True)
             console.print(f"stage {number} {stage.name}: done already")
             continue
-        _run_stage(stage, number, Job(recipe, work, device, jobs, page=page))
+        _run_stage(stage, number, job, warned)
 
 
 def stage_seconds(work: Workspace) -> dict[str, dict[str, float]]:
@@ -136,7 +176,7 @@ def fingerprint(recipe: Recipe, name: str) -> str:
     stage = STAGES[STAGE_NAMES.index(name)]
     content = {
         "stage": name,
-        "keys": {key: _recipe_value(recipe, key) for key in stage.keys},
+        "keys": recipe_keys(recipe, stage),
         "needs": {need: fingerprint(recipe, need) for need in stage.needs},
     }
     return digest(content)
@@ -145,22 +185,22 @@ def fingerprint(recipe: Recipe, name: str) -> str:
 def digest(content: Any) -> str:
     """SHA-256 of what JSON can hold, keys that are null left out: an option that is off is as good as absent.
 
-    So a release that adds such an option to the recipe leaves finished stages finished.
+    So a release that adds such an option to the recipe leaves finished stages finished. So do keys that say how much of
+    a device to take, MEANS.
     """
-    return hashlib.sha256(json.dumps(_without_nulls(content), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_deciding(content), sort_keys=True).encode()).hexdigest()
 
 
-def _without_nulls(content: Any) -> Any:
+def _deciding(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _without_nulls(value) for key, value in content.items() if value is not None}
-    return [_without_nulls(value) for value in content] if isinstance(content, list | tuple) else content
+        return {key: _deciding(value) for key, value in content.items() if value is not None and key not in MEANS}
+    return [_deciding(value) for value in content] if isinstance(content, list | tuple) else content
 
 
-def _recipe_value(recipe: Recipe, key: str) -> Any:
-    value: Any = recipe.model_dump(mode="json")
-    for part in key.split("."):
-        value = value[part]
-    return value
+def recipe_keys(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """The values, as JSON, of the recipe keys that the stage uses."""
+    dumped = recipe.model_dump(mode="json")
+    return {key: functools.reduce(lambda value, part: value[part], key.split("."), dumped) for key in stage.keys}
 
 
 def _is_done(recipe: Recipe, work: Workspace, name: str) -> bool:
@@ -179,71 +219,68 @@ def stage_code(stage: Stage, recipe: Recipe) -> tuple[str, Callable[[Job], None]
     return stage.title, importlib.import_module(f"asr_kd.stages.{stage.name}").run
 
 
-def _run_stage(stage: Stage, number: int, job: Job) -> None:
-    path = job.work.log(stage.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = StageLog(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("asr_kd")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
+def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> None:
+    """Run one stage; `warned` gets the number of warnings in its log."""
+    path, start, cpu = job.work.log(stage.name), time.monotonic(), _cpu_seconds()
     title, run = stage_code(stage, job.recipe)
     console.print(f"stage {number} {stage.name}: {title} (log: {path})", soft_wrap=True)
-    job.log.info("command: %s", " ".join(sys.argv))
-    start, cpu = time.monotonic(), _cpu_seconds()
-    try:
-        _warn(check_inputs(stage, job.work, job.jobs))
-        job.log.info("inputs are as they were finished: %.1f s", time.monotonic() - start)
-        job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
-        forget_peak()
-        run(job)
-        peak = peak_bytes()
-        paths = files_below(path for pattern in stage.files for path in job.work.root.glob(pattern))
-        files = record_files(job.work.root, paths, job.jobs)
-    except KeyboardInterrupt:
-        job.log.warning("stage %s interrupted", stage.name)
-        raise
-    except Exception:
-        job.log.exception("stage %s failed", stage.name)
-        raise
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+    with stage_log(path) as part:
+        board = Board(job.work.board, stage.name)
+
+        def end(how: str) -> None:
+            warned[path] = part.warnings()
+            usage = f"{time.monotonic() - start:.1f} s, {_cpu_seconds() - cpu:.1f} CPU s"
+            memory = f"peak memory {decimal(peak)}" if (peak := peak_bytes()) else "peak memory unknown"
+            job.log.info("stage %s %s: %s, %s, %s", stage.name, how, usage, memory, count_of(warned[path]))
+
+        job.log.info("=== stage %d %s: %s ===", number, stage.name, title)
+        for line in origin():
+            job.log.info("%s", line)
+        job.log.info("seed %d, device %s, %d jobs", job.recipe.seed, job.device, job.jobs)
+        try:
+            for line in check_inputs(stage, job.work, job.jobs):
+                _warn([line])
+                job.log.warning("%s", line)
+            job.log.info("inputs are as they were finished: %.1f s", time.monotonic() - start)
+            job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
+            forget_peak()
+            with scratch_in(job.work.root):
+                run(replace(job, board=board, stage=stage.name))
+            peak = peak_bytes()
+            paths = files_below(path for pattern in stage.files for path in job.work.root.glob(pattern))
+            files = record_files(job.work.root, paths, job.jobs)
+            end("finished")
+        except KeyboardInterrupt:
+            board.end("interrupted")
+            end("interrupted")
+            raise
+        except Exception:
+            job.log.exception("stage %s failed", stage.name)
+            board.end("failed")
+            end("failed")
+            raise
     seconds, cpu = time.monotonic() - start, _cpu_seconds() - cpu
     record = {
         "stage": stage.name,
         "fingerprint": fingerprint(job.recipe, stage.name),
-        "keys": {key: _recipe_value(job.recipe, key) for key in stage.keys},
+        "keys": recipe_keys(job.recipe, stage),
         "needs": {need: fingerprint(job.recipe, need) for need in stage.needs},
         "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
         "peak_bytes": peak,
+        "warnings": warned[path],
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         FILES: files,
     }
     write_json(job.work.record(stage.name), record)
     shutil.rmtree(job.work.partial, ignore_errors=True)
-    console.print(f"stage {number} {stage.name}: {seconds:.0f} s ({cpu:.0f} CPU s)")
+    some = f", {count_of(warned[path])}" if warned[path] else ""
+    console.print(f"stage {number} {stage.name}: {seconds:.0f} s ({cpu:.0f} CPU s){some}")
 
 
 def _warn(lines: list[str]) -> None:
     for line in lines:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-class StageLog(logging.FileHandler):
-    """A log whose own trouble with a full disk goes unsaid: the stage meets it too, and says so in one line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if getattr(sys.exception(), "errno", None) not in FULL:
-            super().handleError(record)
-
-    def close(self) -> None:
-        try:
-            super().close()
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
 
 
 def _cpu_seconds() -> float:
@@ -253,23 +290,4 @@ def _cpu_seconds() -> float:
 
 def _write_records_of_run(recipe: Recipe, work: Workspace) -> None:
     write_text(work.root / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    packages = (
-        "torch",
-        "torchaudio",
-        "numpy",
-        "lhotse",
-        "kaldifst",
-        "kaldi-decoder",
-        "kaldingram",
-        "jiwer",
-        "kaldialign",
-    )
-    environment = {
-        "asr_kd": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "command": sys.argv,
-    }
-    write_json(work.root / "environment.json", environment)
+    write_json(work.root / "environment.json", environment())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.errors import UserError
-from asr_kd.integrity import examine, examine_audio, examine_pieces, forget, refuse, remove_damaged
+from asr_kd.integrity import Audio, Finding, examine, examine_audio, examine_pieces, forget, refuse, remove_damaged
 from asr_kd.plan import STAGE_NAMES, Stage
 from asr_kd.workspace import Workspace
 
@@ -15,8 +15,16 @@ def check(root: Path, jobs: int = 1) -> list[str]:
     if not any(work.record(name).exists() for name in STAGE_NAMES):
         raise UserError(f"{root}: no stage is finished here; name an experiment directory")
     findings = examine(work, STAGE_NAMES, True, jobs) + examine_pieces(work, None, True, jobs)
-    audio = [f"{damage.path}: {damage.what}; stage 0 (prepare) read it" for damage in examine_audio(work, jobs).changed]
+    changed = _audio(work, findings, jobs).changed
+    audio = [f"{damage.path}: {damage.what}; stage 0 (prepare) read it" for damage in changed]
     return [finding.describe(STAGE_NAMES) for finding in findings] + audio
+
+
+def _audio(work: Workspace, findings: list[Finding], jobs: int) -> Audio:
+    """Nothing is known of the recordings where the list of them is itself damaged."""
+    if any(finding.damage.path == work.audio for finding in findings):
+        return Audio([], [])
+    return examine_audio(work, jobs)
 
 
 def check_inputs(stage: Stage, work: Workspace, jobs: int) -> list[str]:
@@ -59,7 +67,7 @@ def mend(work: Workspace, jobs: int) -> Repair:
     """Read everything and remove what is damaged; all there is, where recordings have changed since stage 0."""
     findings = examine(work, STAGE_NAMES, True, jobs) + examine_pieces(work, None, True, jobs)
     refuse(work, [finding for finding in findings if finding.root != work.root], STAGE_NAMES)
-    audio = examine_audio(work, jobs)
+    audio = _audio(work, findings, jobs)
     sources = [f"{damage.path}: {damage.what}" for damage in audio.changed if not damage.missing]
     sources += [f"{path}: left out at first, and now another" for path in audio.mended]
     lines = [finding.describe(STAGE_NAMES) for finding in findings] + sources

@@ -126,8 +126,21 @@ class Workspace:
 
     @property
     def partial(self) -> Path:
-        """What searches have recognised so far, while a stage is at work."""
+        """What searches have recognised so far and what there is to watch, while a stage is at work."""
         return self.root / ".partial"
+
+    @property
+    def board(self) -> Path:
+        """What the stage at work is at; after a run that was killed, what it was at."""
+        return self.partial / "progress.json"
+
+    def training(self, name: str) -> Path:
+        """How far a network in training is; name as in `model`."""
+        return self.partial / "training" / f"{name}.json"
 
     def log(self, stage: str) -> Path:
         return self.root / "logs" / f"{stage}.log"
+
+    def events(self, name: str) -> Path:
+        """TensorBoard's event files of a network."""
+        return self.root / "logs" / "tensorboard" / name

@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 from lhotse import MonoCut, Recording, SupervisionSegment
 
-from asr_kd.features.extract import KINDS, extract_group, group_speakers, workers
+from asr_kd.features.extract import KINDS, extract_group, group_speakers
+from asr_kd.nn.products import threads
 from asr_kd.recipe import Features
 
 BAR = 150
@@ -44,7 +45,7 @@ def main() -> int:
         rate = cuts[0].sampling_rate
         seconds = sum(cut.duration for cut in cuts)
         extract_group(0, cuts[:1], paths, Features(), rate)  # loads libraries
-        with workers(1):
+        with threads(1):
             start, cpu = time.perf_counter(), time.process_time()
             for number, group in enumerate(group_speakers(cuts)):
                 extract_group(number, group, paths, Features(), rate)

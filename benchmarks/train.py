@@ -36,12 +36,14 @@ def product_speed(dtype: torch.dtype, size: int = 4096) -> float:
     return 2 * size**3 / min(times) / 1e9
 
 
-def random_frames(count: int) -> Frames:
-    draws = generator((0, "benchmark"))
-    starts = torch.arange(0, count + 1, UTTERANCE)
-    rows = torch.randn(count, DIM, generator=draws).half()
-    labels = torch.randint(0, NUM_PDFS, (count,), generator=draws)
-    return Frames(rows, labels, [f"u{number}" for number in range(len(starts) - 1)], starts)
+def random_frames(count: int, device: str = "cpu") -> Frames:
+    """At least `count` frames, in whole utterances."""
+    draws, utterances = generator((0, "benchmark")), -(-count // UTTERANCE)
+    starts = torch.arange(utterances + 1) * UTTERANCE
+    rows = torch.randn(utterances * UTTERANCE, DIM, generator=draws).half()
+    labels = torch.randint(0, NUM_PDFS, (len(rows),), generator=draws)
+    names = [f"u{number}" for number in range(utterances)]
+    return Frames(rows.to(device), labels.to(device), names, starts.to(device))
 
 
 def operations_per_frame(model: AcousticModel) -> float:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from asr_kd import scratch
 from asr_kd.cli import app
 from asr_kd.errors import UserError
 from asr_kd.features.store import write_store
@@ -63,6 +64,12 @@ def test_every_library_that_writes_ends_in_the_same_error(small_disk: Path, writ
     assert error.value.errno == errno.ENOSPC and error.value.filename == str(small_disk / "new")
     assert [path.name for path in small_disk.iterdir()] == ["before"]
     assert (small_disk / "before").read_text() == "intact"
+
+
+def test_an_array_that_finds_no_room_is_an_error_before_it_is_used(small_disk: Path) -> None:
+    with scratch.scratch_in(small_disk), pytest.raises(OSError, match="No space left"):
+        scratch.array((MEGABYTE + 1,), np.uint8)
+    assert list(small_disk.iterdir()) == []
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from damage import EXAMPLES, Steps, damaged, damages, read_or_refuse
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lhotse import MonoCut, Recording, SupervisionSegment
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from asr_kd.cli import app
 from asr_kd.corpora.kaldi import read_kaldi
 from asr_kd.corpora.librispeech import read_librispeech
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import load_cuts, read_cuts, words_of
 from asr_kd.corpora.splits import check_utterances, read_sentences, write_cuts
 from asr_kd.distill.store import StoreWriter, TargetStore, condense
 from asr_kd.errors import UserError
@@ -30,50 +31,6 @@ from asr_kd.nn.model import AcousticModel, load_model
 from asr_kd.nn.seeds import generator
 from asr_kd.recipe import Corpus, Network, Recipe
 from asr_kd.recipe_file import load_recipe
-
-Damage = Callable[[bytes], bytes]
-EXAMPLES = settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
-)
-JUNK = [b"", b"\x00", b"\xff", b"-1", b"1e999", b"nan", b"null", b"[]", b"{}", b"9" * 30, b"\n", b"..", b"/", b"|",
-        b"&a [*a]", b"2026-13-45", b'"', "²".encode(), "\u2028".encode(), b"\\1-grams:"]  # fmt: skip
-
-
-@st.composite
-def damages(draw: st.DrawFn) -> list[tuple[str, float, float, bytes]]:
-    """One to three damages: what, where and how much as shares of the length, and with what."""
-    damage = st.tuples(
-        st.sampled_from(["cut", "drop", "flip", "insert", "replace", "repeat"]),
-        st.floats(0, 1), st.floats(0, 0.2), st.one_of(st.sampled_from(JUNK), st.binary(max_size=4)),
-    )  # fmt: skip
-    return draw(st.lists(damage, min_size=1, max_size=3))
-
-
-def damaged(content: bytes, steps: list[tuple[str, float, float, bytes]]) -> bytes:
-    for what, where, share, junk in steps:
-        start = round(where * len(content))
-        end = start + round(share * len(content))
-        if what == "cut":
-            content = content[:start]
-        elif what == "flip" and start < len(content):
-            content = content[:start] + bytes([content[start] ^ (1 << len(junk) % 8)]) + content[start + 1 :]
-        elif what == "drop":
-            content = content[:start] + content[end:]
-        elif what == "insert":
-            content = content[:start] + junk + content[start:]
-        elif what == "replace":
-            content = content[:start] + junk + content[end:]
-        else:
-            content = content[:end] + content[start:]
-    return content
-
-
-def read_or_refuse(read: Callable[[], object]) -> None:
-    try:
-        read()
-    except UserError as error:
-        assert str(error) and len(str(error).splitlines()) == 1
-
 
 RECIPE = yaml.safe_dump(
     {
@@ -95,7 +52,7 @@ RECIPE = yaml.safe_dump(
 @example([("replace", 0.0, 1.0, b"{1: 2, teachers: {3: 4}}")])
 @example([("replace", 0.0, 1.0, b"teachers: {networks: [{width: x}], train: 5}")])
 @example([("replace", 0.0, 1.0, b'"a\\nb": 1')])
-def test_recipes(tmp_path: Path, steps: list) -> None:
+def test_recipes(tmp_path: Path, steps: Steps) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(damaged(RECIPE, steps))
     read_or_refuse(lambda: load_recipe(path))
@@ -103,7 +60,7 @@ def test_recipes(tmp_path: Path, steps: list) -> None:
 
 @EXAMPLES
 @given(damages())
-def test_lexicons(tmp_path: Path, steps: list) -> None:
+def test_lexicons(tmp_path: Path, steps: Steps) -> None:
     path = tmp_path / "lexicon.txt"
     path.write_bytes(damaged(b"<sil> SIL\na AH0\na EY1\ntomato T AH M EY T OW\n", steps))
     read_or_refuse(lambda: Lexicon.read(path).without_stress().phones)
@@ -117,7 +74,7 @@ ARPA += b"-0.1\t<s> a\n-0.4\ta </s>\n\n\\end\\\n"
 
 @EXAMPLES
 @given(damages())
-def test_language_models(tmp_path: Path, steps: list) -> None:
+def test_language_models(tmp_path: Path, steps: Steps) -> None:
     path = tmp_path / "lm.arpa"
     path.write_bytes(damaged(ARPA, steps))
     read_or_refuse(lambda: Arpa.read(path).perplexity([["a", "b"], ["c"]]))
@@ -126,7 +83,7 @@ def test_language_models(tmp_path: Path, steps: list) -> None:
 @EXAMPLES
 @given(damages())
 @example([("flip", 0.5, 0.0, b"ab")])
-def test_compressed_texts(tmp_path: Path, steps: list) -> None:
+def test_compressed_texts(tmp_path: Path, steps: Steps) -> None:
 
     path = tmp_path / "text.gz"
     path.write_bytes(damaged(gzip.compress(b"a fine day\nso it is\n" * 20, mtime=0), steps))
@@ -171,7 +128,7 @@ def checked(corpus: Corpus, read: Callable[[Corpus], dict]) -> None:
 @given(st.sampled_from(["wav.scp", "text", "utt2spk", "segments", "../rec.wav", "../rec.flac"]), damages())
 @example("segments", [("replace", 0.0, 1.0, b"utt1 rec1 nan inf\nutt2 rec1 -5 1e300\n")])
 @example("wav.scp", [("replace", 0.0, 1.0, b"rec1 \x00\nrec2 " + b"x" * 5000)])
-def test_kaldi_data_directories(kaldi: Path, name: str, steps: list) -> None:
+def test_kaldi_data_directories(kaldi: Path, name: str, steps: Steps) -> None:
     whole = kaldi_files(kaldi)
     part = ("part",)
     corpus = Corpus(kind="kaldi", dir=str(kaldi), train=part, dev=part, test=part, untrusted=True, max_bad_fraction=1)
@@ -185,7 +142,7 @@ def test_kaldi_data_directories(kaldi: Path, name: str, steps: list) -> None:
 @EXAMPLES
 @given(damages())
 @example([("replace", 0.0, 1.0, b"../../x A\n\x00 B\n" + b"y" * 300 + b" C\n")])
-def test_librispeech_transcripts(tmp_path: Path, steps: list) -> None:
+def test_librispeech_transcripts(tmp_path: Path, steps: Steps) -> None:
     chapter = tmp_path / "part" / "1" / "2"
     chapter.mkdir(parents=True, exist_ok=True)
     (chapter / "1-2.trans.txt").write_bytes(damaged(b"1-2-0000 HELLO THERE\n1-2-0001 YOU\n", steps))
@@ -196,7 +153,7 @@ def test_librispeech_transcripts(tmp_path: Path, steps: list) -> None:
 
 @EXAMPLES
 @given(damages(), st.booleans())
-def test_manifests(tmp_path: Path, steps: list, inside: bool) -> None:
+def test_manifests(tmp_path: Path, steps: Steps, inside: bool) -> None:
     """inside: the JSON is damaged, not the compressed file."""
 
     recording = Recording("r", [], 16000, 16000, 1.0)
@@ -206,11 +163,13 @@ def test_manifests(tmp_path: Path, steps: list, inside: bool) -> None:
         cuts.append(MonoCut(name, 0.25, 0.5, 0, supervisions=[speech], recording=recording))
     path = tmp_path / "cuts.jsonl.gz"
     write_cuts(path, cuts)
-    assert [cut.to_dict() for cut in load_cuts(path)] == [cut.to_dict() for cut in cuts]
+    for read in (load_cuts, read_cuts):
+        assert [cut.to_dict() for cut in read(path)] == [cut.to_dict() for cut in cuts]
     content = path.read_bytes()
     changed = gzip.compress(damaged(gzip.decompress(content), steps)) if inside else damaged(content, steps)
     path.write_bytes(changed)
-    read_or_refuse(lambda: [words_of(cut) for cut in load_cuts(path)])
+    for read in (load_cuts, read_cuts):
+        read_or_refuse(lambda read=read: [words_of(cut) for cut in read(path)])
 
 
 @EXAMPLES
@@ -218,7 +177,7 @@ def test_manifests(tmp_path: Path, steps: list, inside: bool) -> None:
 @example("index.json", [("replace", 0.0, 1.0, b"[" * 100000)])
 @example("index.json", [("replace", 0.0, 1.0, b'{"meta": {}, "shards": ["../../x"], "utterances": {}}')])
 @example("index.json", [("replace", 0.0, 1.0, b'{"meta": {}, "shards": [], "utterances": {"a": [0, 0, 1]}}')])
-def test_frame_stores(tmp_path: Path, name: str, steps: list) -> None:
+def test_frame_stores(tmp_path: Path, name: str, steps: Steps) -> None:
     rows = {f"u{number}": np.full((5 + number, 4), number, np.float16) for number in range(3)}
     write_store(tmp_path / "store", rows, {"kind": "fbank"})
     path = tmp_path / "store" / name
@@ -233,7 +192,7 @@ def test_frame_stores(tmp_path: Path, name: str, steps: list) -> None:
 
 @EXAMPLES
 @given(st.sampled_from(["index.json", "states-000.npy", "log_tail-000.npy"]), damages())
-def test_soft_target_stores(tmp_path: Path, name: str, steps: list) -> None:
+def test_soft_target_stores(tmp_path: Path, name: str, steps: Steps) -> None:
     log_post = torch.randn(9, 12, generator=generator((0,))).log_softmax(1)
     starts = torch.tensor([0, 4, 9])
     frames = Frames(torch.zeros(9, 2), torch.zeros(9, dtype=torch.int64), ["a", "b"], starts)
@@ -257,7 +216,7 @@ def test_soft_target_stores(tmp_path: Path, name: str, steps: list) -> None:
 @example("model.json", [("replace", 0.0, 1.0, b'{"network": {"width": 99999999999}, "dim": 9999999, "num_pdfs": 5}')])
 @example("model.json", [("replace", 0.0, 1.0, b'{"network": {}, "dim": -4, "num_pdfs": 5}')])
 @example("model.json", [("replace", 0.0, 1.0, b"[]")])
-def test_model_directories(tmp_path: Path, name: str, steps: list) -> None:
+def test_model_directories(tmp_path: Path, name: str, steps: Steps) -> None:
     model = AcousticModel(Network(left=1, right=1, layers=1, width=8), 4, 5)
     model.initialise(generator((0,)))
     model.save(tmp_path / "model", {})

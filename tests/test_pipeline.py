@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
-from asr_kd.pipeline import STAGE_NAMES, Job, digest, run_stages, stage_seconds
+from asr_kd.pipeline import MEANS, STAGE_NAMES, Job, digest, fingerprint, run_stages, stage_seconds
 from asr_kd.recipe import Recipe
 from asr_kd.recipe_file import load_recipe
 from asr_kd.workspace import Workspace
@@ -79,6 +80,76 @@ def test_a_changed_key_redoes_exactly_what_depends_on_it(
     ran.clear()
     run_stages(with_key(tmp_path, override), tmp_path / "exp")
     assert " ".join(ran) == redone
+
+
+# Which stages every key of the recipe redoes; a key belongs to the longest name here that it begins with.
+REDONE = {
+    "seed": EVERYTHING,
+    "corpus": EVERYTHING,
+    "features": f"features align {NETWORKS}",
+    "lang": f"lang align {NETWORKS}",
+    "lang.ngram": "lang decode score",
+    "lang.ngram.arpa": f"lang align {NETWORKS}",
+    "lang.tokens": "lang decode score",
+    "lang.pieces": "lang decode score",
+    "hmm": f"align {NETWORKS}",
+    "teachers": NETWORKS,
+    "specialists": NETWORKS,
+    "targets": "targets student decode score",
+    "targets.mean": NETWORKS,
+    "student": "student decode score",
+    "decode": "decode score",
+    "score": "score",
+    "name": "score",
+    "description": "",
+    "track": "",
+    "needs": "",
+}
+
+
+def leaves(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every key of a recipe, by its whole name."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+class Changed:
+    """Recipe() with another value of one key: what a fingerprint sees of a recipe."""
+
+    def __init__(self, key: str) -> None:
+        self.data = Recipe().model_dump(mode="json")
+        *parents, last = key.split(".")
+        section = self.data
+        for parent in parents:
+            section = section[parent]
+        section[last] = "another value"
+
+    def model_dump(self, mode: str) -> dict[str, Any]:
+        return self.data
+
+
+def test_every_key_redoes_what_the_table_says() -> None:
+    before = {name: fingerprint(Recipe(), name) for name in STAGE_NAMES}
+    keys = leaves(Recipe().model_dump(mode="json"))
+    assert len(keys) > 100
+    for key in keys:
+        longest = max((name for name in REDONE if f"{key}.".startswith(f"{name}.")), key=len, default=None)
+        assert longest is not None, f"{key}: say in REDONE what it redoes"
+        changed = Changed(key)
+        redone = [name for name in STAGE_NAMES if fingerprint(changed, name) != before[name]]  # type: ignore[arg-type]
+        expected = "" if key.rpartition(".")[2] in MEANS else REDONE[longest]
+        assert " ".join(redone) == expected, key
+
+
+def test_a_comment_redoes_nothing(tmp_path: Path, ran: list[str]) -> None:
+    path = tmp_path / "r.yaml"
+    for text in ("name: r\nseed: 3\n", "# tried on Monday\nseed: 3  # the best\n\nname: r\n"):
+        path.write_text(text)
+        ran.clear()
+        run_stages(load_recipe(path), tmp_path / "exp")
+    assert ran == []
 
 
 @pytest.mark.parametrize(("first", "missing"), [(1, "prepare"), (3, "prepare"), (7, "lang"), (8, "targets")])

@@ -1,10 +1,13 @@
 """What the rest of the system knows of a corpus: lhotse cuts, one supervision each, per split."""
 
-from collections.abc import Iterable, Sequence
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import lhotse
 import numpy as np
+from lhotse.serialization import deserialize_item
 
 from asr_kd.errors import UserError
 
@@ -23,7 +26,25 @@ def load_cuts(path: Path) -> lhotse.CutSet:
     return cuts
 
 
-def sped_up(cuts: Iterable[lhotse.MonoCut], factors: Sequence[float] | None) -> list[lhotse.MonoCut]:
+def read_cuts(path: Path) -> Iterator[lhotse.MonoCut]:
+    """A split's cuts one after the other: as objects, all of a big corpus would take gigabytes."""
+    if not path.exists():
+        raise UserError(f"{path}: missing; run --stage 0 (prepare)")
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            number = 0
+            for number, line in enumerate(lines, 1):
+                cut = deserialize_item(json.loads(line))
+                if not (isinstance(cut, lhotse.MonoCut) and len(cut.supervisions) == 1):
+                    raise ValueError(f"line {number} is not a cut of one supervision")
+                yield cut
+            if not number:
+                raise ValueError("empty")
+    except Exception as error:  # lhotse, gzip and JSON each raise their own
+        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); run --stage 0 (prepare) again") from None
+
+
+def sped_up(cuts: Iterable[lhotse.MonoCut], factors: Sequence[float] | None) -> Iterator[lhotse.MonoCut]:
     """Copies of the cuts resampled to each speed (Ko et al. 2015; Kaldi's perturb_data_dir_speed.sh).
 
     Utterance and speaker end in `_sp` and the factor: a voice at another speed is another speaker's.
@@ -32,13 +53,13 @@ def sped_up(cuts: Iterable[lhotse.MonoCut], factors: Sequence[float] | None) -> 
     factors = factors or ()
     if 1 in factors or len(set(factors)) < len(factors):
         raise UserError(f"features.speed: {list(factors)} must differ from 1 and from each other; remove the factor")
-    copies = []
-    for cut in cuts if factors else ():
-        for factor in factors:
-            copy = cut.perturb_speed(factor)
-            copy.supervisions[0].speaker += copy.id.removeprefix(cut.id)
-            copies.append(copy)
-    return copies
+    return (_sped_up(cut, factor) for cut in (cuts if factors else ()) for factor in factors)
+
+
+def _sped_up(cut: lhotse.MonoCut, factor: float) -> lhotse.MonoCut:
+    copy = cut.perturb_speed(factor)
+    copy.supervisions[0].speaker += copy.id.removeprefix(cut.id)
+    return copy
 
 
 def words_of(cut: lhotse.MonoCut) -> list[str]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from lhotse import MonoCut
 
+from asr_kd.ahead import mapped_ahead
 from asr_kd.checksums import Recorded, record_files
+from asr_kd.corpora.json_manifests import read_lhotse, read_manifest
 from asr_kd.corpora.kaldi import read_kaldi
 from asr_kd.corpora.librispeech import read_librispeech
 from asr_kd.corpora.utterance import Fault, Utterance, normalise_text, to_cut, without_notes
@@ -21,6 +23,7 @@ from asr_kd.errors import UserError
 from asr_kd.files import atomic_path
 from asr_kd.recipe import Corpus
 
+AHEAD = 100  # recordings of a thread that may be looked at before their turn
 log = logging.getLogger("asr_kd")
 
 READERS: dict[str, Callable[[Corpus], dict[str, list[Utterance]]]] = {
@@ -28,6 +31,8 @@ READERS: dict[str, Callable[[Corpus], dict[str, list[Utterance]]]] = {
     "mini_librispeech": read_librispeech,
     "yesno": read_yesno,
     "kaldi": read_kaldi,
+    "lhotse": read_lhotse,
+    "manifest": read_manifest,
 }
 
 
@@ -44,7 +49,7 @@ def check_utterances(
         report.utterances[split] = len(without_notes(utterances))
         pool = ThreadPoolExecutor(jobs)
         try:
-            checked = pool.map(partial(to_cut, sample_rate=corpus.sample_rate), utterances)
+            checked = mapped_ahead(pool, partial(to_cut, sample_rate=corpus.sample_rate), utterances, AHEAD * jobs)
             for utterance, cut in zip(utterances, progress(checked, f"audio of {split}", len(utterances)), strict=True):
                 if utterance.id in seen:
                     cut = Fault("utterance id occurs twice", "utterance id occurs twice")

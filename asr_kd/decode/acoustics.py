@@ -10,17 +10,20 @@ from asr_kd.hmm.scorer import Scorer as GmmScorer
 from asr_kd.nn.posteriors import Scorer as NetworkScorer
 from asr_kd.workspace import Workspace
 
+Load = Callable[[], "Acoustics"]
+
 
 @dataclass(frozen=True)
 class Acoustics:
     """scores(utterance) → (T, num_pdfs) float32 log-likelihoods up to a constant a frame.
 
     log_prior: (num_pdfs,) added back to the scores it gives log posteriors (scaled as they are); None for a system
-    whose states are not those of the alignment.
+    whose states are not those of the alignment. load: how another process gets the same from files.
     """
 
     scores: Callable[[str], np.ndarray]
     log_prior: np.ndarray | None
+    load: Load | None = None
 
     def correct(self, scores: np.ndarray, states: np.ndarray) -> int:
         """Frames whose most probable state is the alignment's; states: (T,)."""
@@ -28,14 +31,14 @@ class Acoustics:
         return int(((scores + self.log_prior).argmax(axis=1) == states).sum())
 
 
-def gmm_acoustics(scorer: GmmScorer, split: str, log_prior: np.ndarray | None) -> Acoustics:
-    return Acoustics(lambda utterance: scorer.scores(split, utterance), log_prior)
+def gmm_acoustics(scorer: GmmScorer, split: str, log_prior: np.ndarray | None, load: Load | None = None) -> Acoustics:
+    return Acoustics(lambda utterance: scorer.scores(split, utterance), log_prior, load)
 
 
-def network_acoustics(scorer: NetworkScorer, split: str, prior_scale: float) -> Acoustics:
+def network_acoustics(scorer: NetworkScorer, split: str, prior_scale: float, load: Load | None = None) -> Acoustics:
     """log posterior − prior_scale · log prior (the hybrid's scaled likelihood, Bourlard & Morgan 1994)."""
     log_prior = (prior_scale * scorer.log_prior).astype(np.float32)
-    return Acoustics(lambda utterance: scorer.log_posteriors(split, utterance) - log_prior, log_prior)
+    return Acoustics(lambda utterance: scorer.log_posteriors(split, utterance) - log_prior, log_prior, load)
 
 
 def alignment_log_prior(work: Workspace) -> np.ndarray:

@@ -1,12 +1,17 @@
 """Speaker-adapted features for networks whose recipe says `input: fmllr` or `fmllr+fbank`."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.checksums import seal, unseal
-from asr_kd.corpora.manifest import load_cuts, sped_up
+from asr_kd.corpora.manifest import read_cuts, sped_up
 from asr_kd.decode.systems import LAST_TREE, SPLITS, Decoding
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
@@ -34,33 +39,42 @@ def write_adapted_features(decoding: Decoding, with_fbank: bool = False) -> None
             adapted[split], seconds = decoding.adapted(scorer, split)
         write_json(work.adapting_seconds, seconds.tolist())  # test's, the last
         for split, speaker_scorer in adapted.items():
-            utterances = decoding.job.progress(speaker_scorer.transforms or {}, f"{split} adapted features")
-            rows = {u: speaker_scorer.adapted_features(split, u).numpy().astype(np.float16) for u in utterances}
+            utterances = list(speaker_scorer.transforms or {})
+            frames = (
+                torch.from_numpy(speaker_scorer.adapted_features(split, u).numpy().astype(np.float16))
+                for u in decoding.job.progress(utterances, f"{split} adapted features")
+            )
+            rows = by_utterance(utterances, FrameStore(work.features("mfcc", split)), frames)
             write_store(work.adapted(split), rows, {"kind": "fmllr", "made_from": made_from})
         seal(work.adapting_seconds.parent)
     kind = "fmllr+fbank"
     if with_fbank and not _is_there(work.adapted("test", kind), made_from):
         unseal(work.adapted("test", kind).parent)
         for split in ALL_SPLITS:
-            rows = side_by_side(FrameStore(work.adapted(split)), FrameStore(work.features("fbank", split)))
-            write_store(work.adapted(split, kind), rows, {"kind": kind, "made_from": made_from})
+            joined = side_by_side(FrameStore(work.adapted(split)), FrameStore(work.features("fbank", split)))
+            write_store(work.adapted(split, kind), joined, {"kind": kind, "made_from": made_from})
         seal(work.adapted("test", kind).parent)
 
 
-def side_by_side(first: FrameStore, second: FrameStore) -> dict[str, np.ndarray]:
+def by_utterance(utterances: Sequence[str], like: FrameStore, arrays: Iterable[Tensor]) -> dict[str, np.ndarray]:
+    """`arrays`, one an utterance and as long as in `like`: made before anything is written, and not kept in memory."""
+    ends = np.cumsum([like.frames(u) for u in utterances])
+    rows = scratch.stacked(arrays, int(ends[-1]) if len(ends) else 0).numpy()
+    return dict(zip(utterances, np.split(rows, ends[:-1]), strict=True))
+
+
+def side_by_side(first: FrameStore, second: FrameStore) -> Iterator[tuple[str, np.ndarray]]:
     """The utterances of both stores, each frame's values of `second` behind those of `first`.
 
     Raises UserError where an utterance's frames differ in number.
     """
-    rows = {}
     for utterance in (name for name in first if name in second):
         if first.frames(utterance) != second.frames(utterance):
             raise UserError(
                 f"{first.path}: {utterance} has {first.frames(utterance)} frames, {second.frames(utterance)} in "
                 f"{second.path}; run --stage 1 (features) again"
             )
-        rows[utterance] = np.hstack([first[utterance], second[utterance]])
-    return rows
+        yield utterance, np.hstack([first[utterance], second[utterance]])
 
 
 def _is_there(path: Path, made_from: list[Any]) -> bool:
@@ -69,7 +83,7 @@ def _is_there(path: Path, made_from: list[Any]) -> bool:
 
 
 def _adapt_to_alignment(decoding: Decoding, scorer: Scorer) -> Scorer:
-    alignment, cuts = FrameStore(decoding.work.alignment("train")), list(load_cuts(decoding.work.manifest("train")))
-    cuts += sped_up(cuts, decoding.job.recipe.features.speed)
+    alignment, manifest = FrameStore(decoding.work.alignment("train")), decoding.work.manifest("train")
+    cuts = chain(read_cuts(manifest), sped_up(read_cuts(manifest), decoding.job.recipe.features.speed))
     speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
-    return scorer.adapt("train", {u: alignment[u][:, 0].astype(np.int64) for u in alignment}, speakers)
+    return scorer.adapt("train", {u: alignment[u][:, 0] for u in alignment}, speakers)

@@ -1,20 +1,21 @@
 """A decoded system's second pass: N-best lists from lattices, another n-gram's opinion of them, word times."""
 
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asr_kd.decode.acoustics import Acoustics
-from asr_kd.decode.lattice_search import LatticeSearcher
+from asr_kd.decode.acoustics import Acoustics, Load
+from asr_kd.decode.lattice_search import KaldiLatticeSearcher, LatticeSearcher
+from asr_kd.decode.loading import load_searcher
 from asr_kd.decode.nbest import NBest, edits, merge
 from asr_kd.decode.recognition import FAULTS, in_processes
 from asr_kd.decode.rescoring import GrammarCosts, tune_rescoring
+from asr_kd.decode.search import KaldiSearcher
 from asr_kd.decode.systems import SPLITS, Decoding, System
 from asr_kd.decode.times import WordAligner, ctm_lines, spoken_words
 from asr_kd.decode.tuning import Point
@@ -26,7 +27,7 @@ from asr_kd.lang.arpa import Arpa
 from asr_kd.lang.lexicon import Lexicon, is_word
 from asr_kd.lang.ngram import train_ngram
 from asr_kd.lang.phones import PhoneSet
-from asr_kd.recipe import Lattice, NGram
+from asr_kd.recipe import Lattice, NGram, Width
 
 Lists = dict[str, NBest]
 
@@ -47,7 +48,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class ListTask:
-    """What a worker is forked with. references: word ids, 0 for words that the decoder does not know."""
+    """What a worker needs in memory. references: word ids, 0 for words that the decoder does not know."""
 
     acoustics: Acoustics
     searcher: LatticeSearcher
@@ -88,7 +89,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class TimeTask:
-    """What a worker is forked with. sentences: the words of each utterance."""
+    """What a worker needs in memory. sentences: the words of each utterance."""
 
     acoustics: Acoustics
     aligner: WordAligner
@@ -135,25 +136,35 @@ class SecondPass:
         write_json(path, summary)
 
     def _list(self, system: System, split: str, searched: Point) -> dict[str, Listed]:
+        acoustics, title = system.acoustics[split], f"{system.name} {split}, lattices"
+        seconds, references = self.decoding.speech[split].seconds, self._references(split)
+        if self.job.tasks.remote and self.decoding.recipe.backend is None and acoustics.load:
+            decoding, recipe = self.decoding, self.decoding.recipe
+            width = Width(beam=recipe.beam, max_active=recipe.max_active)
+            search = partial(load_searcher, decoding.graph(system.tree), decoding.beginnings, searched, width)
+            load = partial(load_list_task, acoustics.load, search, self.recipe, self._grammars, references)
+            return in_processes(load, seconds, self.job, self.job.progress, title, travels=True)
         searcher = self.decoding.lattice_searcher(system, searched)
-        task = ListTask(system.acoustics[split], searcher, self.recipe.nbest, self._models, self._references(split))
-        return self.decoding.spread(task, self.decoding.speech[split].seconds, f"{system.name} {split}, lattices")
+        task = ListTask(acoustics, searcher, self.recipe.nbest, self._models, references)
+        return self.decoding.spread(task, seconds, title)
 
     def _references(self, split: str) -> dict[str, list[int]]:
         return {u: [self.ids.get(word, 0) for word in words] for u, words in self.decoding.speech[split].words.items()}
 
     @cached_property
-    def _models(self) -> tuple[GrammarCosts, ...]:
-        """The graph's n-gram and, if any, the one to take its place."""
-        words = self.work.lang / "words.txt"
-        graph = GrammarCosts(self.work.lang / "lm.arpa", words)
+    def _grammars(self) -> tuple[Path, ...]:
+        """The files of the graph's n-gram and, if any, of the one to take its place."""
         if not self.recipe.rescore:
-            return (graph,)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rescore.arpa"
-            vocabulary = frozenset(filter(is_word, self.decoding.symbols))
-            rescoring_ngram(vocabulary, self.work.lm_text, self.recipe.rescore).write(path)
-            return graph, GrammarCosts(path, words)
+            return (self.work.lang / "lm.arpa",)
+        path = self.work.partial / "rescore.arpa"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vocabulary = frozenset(filter(is_word, self.decoding.symbols))
+        rescoring_ngram(vocabulary, self.work.lm_text, self.recipe.rescore).write(path)
+        return self.work.lang / "lm.arpa", path
+
+    @cached_property
+    def _models(self) -> tuple[GrammarCosts, ...]:
+        return tuple(GrammarCosts(path, self.work.lang / "words.txt") for path in self._grammars)
 
     def _figures(self, listed: dict[str, dict[str, Listed]]) -> dict[str, Any]:
         """Oracle word error rates, and what the lists of test cost."""
@@ -201,16 +212,15 @@ class SecondPass:
         return "".join(lines)
 
     def _ctm(self, system: System, split: str, lists: Lists, searched: Point) -> str:
-        gmm, recipe = Gmm.load(self.work.gmm(system.tree)), self.decoding.recipe
-        compiler = TranscriptCompiler(
-            PhoneSet.read(self.work.lang / "phones.txt"), Lexicon.read(self.work.lang / "lexicon.txt").entries
-        )
+        recipe, acoustics = self.decoding.recipe, system.acoustics[split]
         scales = (1 / searched.lm_scale, recipe.transition_scale, recipe.self_loop_scale)
         sentences = {utterance: self._words(nbest.words[0]) for utterance, nbest in lists.items()}
-        task = TimeTask(system.acoustics[split], WordAligner(gmm, compiler, *scales), sentences)
+        described = (self.work.gmm(system.tree), self.work.lang, scales, sentences)
+        away = acoustics.load if self.job.tasks.remote else None
+        load = partial(load_time_task, away or (lambda: acoustics), *described)
         seconds = {utterance: self.decoding.speech[split].seconds[utterance] for utterance in lists}
         title = f"{system.name} {split}, word times"
-        timed = in_processes(task.align, seconds, self.job.jobs, self.job.progress, title)
+        timed = in_processes(load, seconds, self.job, self.job.progress, title, travels=away is not None)
         return "".join(
             ctm_lines(u, spoken_words(sentences[u], timed[u].spans, lists[u].confidences()))
             for u in sorted(lists)
@@ -233,3 +243,25 @@ def rescoring_ngram(vocabulary: frozenset[str], lm_text: Path, recipe: NGram) ->
             f"({' '.join(missing[:5])} …); name a model of the same vocabulary"
         )
     return arpa.restrict(vocabulary.__contains__)
+
+
+def load_list_task(
+    acoustics: Load,
+    search: Callable[[], KaldiSearcher],
+    recipe: Lattice,
+    grammars: Sequence[Path],
+    references: dict[str, list[int]],
+) -> Callable[[str], Listed]:
+    """What makes an utterance's list, all of it from files. grammars: ARPA files, the first in the words' folder."""
+    searcher = KaldiLatticeSearcher(search(), recipe.beams, recipe.keep, recipe.max_states)
+    models = tuple(GrammarCosts(path, grammars[0].with_name("words.txt")) for path in grammars)
+    return ListTask(acoustics(), searcher, recipe.nbest, models, references).recognise
+
+
+def load_time_task(
+    acoustics: Load, gmm: Path, lang: Path, scales: tuple[float, float, float], sentences: dict[str, list[str]]
+) -> Callable[[str], Timed]:
+    """What finds the times of an utterance's words. scales: see WordAligner."""
+    lexicon = Lexicon.read(lang / "lexicon.txt").entries
+    compiler = TranscriptCompiler(PhoneSet.read(lang / "phones.txt"), lexicon)
+    return TimeTask(acoustics(), WordAligner(Gmm.load(gmm), compiler, *scales), sentences).align

@@ -1,29 +1,31 @@
 """A split through one system: scores and search in worker processes, one utterance at a time.
 
-The graph and the models are loaded before the workers are forked, so all share one copy of them. An utterance's
-result depends on nothing else, hence not on the number of workers.
+On one machine the graph and the models are loaded before the workers are forked, so all share one copy of them; on
+others each worker loads them, and takes shards of utterances. An utterance's result depends on nothing else, hence not
+on the number of workers.
 """
 
 import logging
-import multiprocessing
+import math
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.search import Searcher
-from asr_kd.errors import UserError
+from asr_kd.executors.contract import Work
+from asr_kd.executors.local import LocalExecutor
 from asr_kd.features.store import FrameStore
-from asr_kd.interruption import become_worker
+
+if TYPE_CHECKING:
+    from asr_kd.pipeline import Job
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 LISTED = 10
+SHARD_SECONDS = 300.0  # of audio, on other machines
 FAULTS = (ValueError, KeyError, IndexError, RuntimeError)
 log = logging.getLogger("asr_kd")
 
@@ -89,7 +91,7 @@ class Recognition:
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is forked with."""
+    """What a worker needs in memory."""
 
     acoustics: Acoustics
     searcher: Searcher
@@ -116,21 +118,54 @@ class Task:
         return self.acoustics.correct(scores, states), len(states)
 
 
+@dataclass(frozen=True)
+class Shards(Work):
+    """Shards of utterances; whence: what gives the function that is called with each utterance."""
+
+    whence: Callable[[], Callable[[str], Any]]
+    what: str
+
+    @property
+    def title(self) -> str:
+        return self.what
+
+    @property
+    def here(self) -> Literal["fork"]:
+        return "fork"
+
+    def name(self, item: Sequence[str]) -> str:
+        return item[0] if len(item) == 1 else f"{item[0]} and {len(item) - 1} more"
+
+    def load(self) -> Callable[[str], Any]:
+        return self.whence()
+
+    def do(self, loaded: Callable[[str], Any], item: Sequence[str], progress: object) -> list[Any]:
+        return [loaded(utterance) for utterance in item]
+
+
 def in_processes(
-    work: Callable[[str], R], utterances: dict[str, float], jobs: int, progress: Progress, title: str
+    whence: Callable[[], Callable[[str], R]],
+    utterances: dict[str, float],
+    job: "Job",
+    progress: Progress,
+    title: str,
+    travels: bool = False,
 ) -> dict[str, R]:
-    """`work` on each of `utterances` (id → seconds of audio) in `jobs` processes, the longest first.
+    """What the function that `whence` gives returns for each of `utterances` (id → seconds of audio), the longest
+    first. travels: `whence` can be called on other machines, where the job's executor has some.
 
     Failed utterances and those whose path is not complete are counted and listed in the log.
     """
     longest_first = sorted(utterances, key=lambda name: (-utterances[name], name))
-    context = multiprocessing.get_context("fork")
-    try:
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(work,)) as pool:
-            done = progress(pool.map(_recognise, longest_first), title, len(longest_first))
-            outcomes = {outcome.utterance: outcome for outcome in done}
-    except BrokenProcessPool:
-        raise UserError(f"{title}: a search process died, probably for lack of memory; use fewer --jobs") from None
+    work, shards = Shards(whence, title), [(name,) for name in longest_first]
+    if travels and job.tasks.remote:
+        count = min(len(shards), math.ceil(sum(utterances.values()) / SHARD_SECONDS))
+        made = job.spread(work, [tuple(longest_first[number::count]) for number in range(count)])
+    else:
+        need, path = job.recipe.need(job.stage), job.work.log(job.stage or "run")
+        made = LocalExecutor(job.jobs).run(work, shards, need, path)
+    done = progress((outcome for shard in made for outcome in shard), title, len(longest_first))
+    outcomes = {outcome.utterance: outcome for outcome in done}
     report(outcomes.values(), title)
     return {name: outcomes[name] for name in utterances}
 
@@ -143,18 +178,3 @@ def report(outcomes: Iterable[Result], title: str) -> None:
         if names:
             more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
             log.warning("%s: %d utterances %s: %s%s", title, len(names), what, ", ".join(names[:LISTED]), more)
-
-
-_work: Callable[[str], Any] | None = None
-
-
-def _start(work: Callable[[str], Any]) -> None:
-    global _work
-    _work = work
-    become_worker()
-    torch.set_num_threads(1)
-
-
-def _recognise(utterance: str) -> Any:
-    assert _work is not None
-    return _work(utterance)

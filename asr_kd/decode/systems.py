@@ -1,7 +1,7 @@
 """The systems of an experiment, ready for the search: graphs by tree, acoustics, speaker adaptation, tuned scales."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from asr_kd.checksums import seal, unseal
 from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.decode import loading
 from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, network_acoustics
 from asr_kd.decode.batches import BatchSearcher, in_batches
 from asr_kd.decode.journal import Journal
 from asr_kd.decode.k2_search import K2Graph, K2LatticeSearcher, K2Searcher, import_k2
 from asr_kd.decode.lattice_search import KaldiLatticeSearcher, LatticeSearcher
 from asr_kd.decode.recognition import Recognition, Task, in_processes
-from asr_kd.decode.search import KaldiSearcher, Searcher, load_graph, read_graph, read_word_symbols
+from asr_kd.decode.search import KaldiSearcher, Searcher, read_graph, read_word_symbols
 from asr_kd.decode.tuning import Point, tune, word_error_rate
-from asr_kd.distill.inference import load_specialists
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json, write_json, write_text
 from asr_kd.hmm.gmm import Gmm
@@ -25,8 +25,6 @@ from asr_kd.hmm.scorer import Scorer
 from asr_kd.hmm.scorer import load_scorer as load_gmm
 from asr_kd.hmm.variants import variant_probabilities
 from asr_kd.lang.pieces import MARK, Pieces
-from asr_kd.nn.posteriors import Scorer as NetworkScorer
-from asr_kd.nn.posteriors import load_scorer as load_network
 from asr_kd.nn.products import threads
 from asr_kd.recipe import Width
 from asr_kd.wfst.build import WordGraph, build_graph, build_word_graph
@@ -122,35 +120,38 @@ class Decoding:
     def _load(self, name: str) -> System:
         if name.startswith("gmm-"):
             return self._load_gmm(name, name.removeprefix("gmm-"))
-        scorer = self._load_networks(name)
-        acoustics = {split: network_acoustics(scorer, split, self.recipe.prior_scale) for split in SPLITS}
+        scorer = loading.load_networks(self.work, self.job.recipe, name)
+        acoustics = {}
+        for split in SPLITS:
+            load = partial(loading.load_network_acoustics, self.work, self.job.recipe, name, split)
+            acoustics[split] = network_acoustics(scorer, split, self.recipe.prior_scale, load)
         reads_adapted = scorer.ensemble.network.input != "fbank"
         network, search = read_json(self.work.adapting_seconds) if reads_adapted else (0.0, 0.0)
         return System(name, LAST_TREE, scorer.parameters, acoustics, (network, search))
-
-    def _load_networks(self, name: str) -> NetworkScorer:
-        recipe = self.job.recipe
-        if name == "specialists":
-            assert recipe.specialists is not None  # load_recipe sees to it
-            return NetworkScorer(self.work, load_specialists(self.work, recipe.specialists), "cpu")
-        members = [self.work.member(index).name for index in range(recipe.teachers.members)]
-        models = {"baseline": members[:1], "ensemble": members, "student": ["student"]}[name]
-        return load_network(self.work, models, self.recipe.mean or recipe.targets.mean)
 
     def _load_gmm(self, name: str, step: str) -> System:
         hmm = self.job.recipe.hmm
         scorer = load_gmm(self.work, step, hmm.lda_context, hmm.fmllr_min_frames)
         log_prior = alignment_log_prior(self.work) if step == LAST_TREE else None
-        system = System(name, step, scorer.parameters, {s: gmm_acoustics(scorer, s, log_prior) for s in SPLITS})
+        acoustics = {split: self._gmm_acoustics(scorer, step, split, log_prior) for split in SPLITS}
+        system = System(name, step, scorer.parameters, acoustics)
         if step != "sat":
             return system
         adapted, seconds = {}, np.zeros(2)
         for split in SPLITS:
             adapting, spent = self.adapted(scorer, split)
-            adapted[split] = gmm_acoustics(adapting, split, log_prior)
+            adapted[split] = self._gmm_acoustics(adapting, step, split, log_prior)
             if split == "test":
                 seconds += spent
         return System(name, step, scorer.parameters, adapted, (float(seconds[0]), float(seconds[1])))
+
+    def _gmm_acoustics(self, scorer: Scorer, step: str, split: str, log_prior: np.ndarray | None) -> Acoustics:
+        """Those of a step's scorer, whose transforms other machines find in a file."""
+        path = None
+        if self.job.tasks.remote and scorer.transforms is not None:
+            path = loading.save_transforms(self.work.partial / "transforms", scorer.transforms)
+        described = (self.work, self.job.recipe, step, split, log_prior is not None, path)
+        return gmm_acoustics(scorer, split, log_prior, partial(loading.load_gmm_acoustics, *described))
 
     def adapted(self, scorer: Scorer, split: str) -> tuple[Scorer, np.ndarray]:
         """The speaker-adapted model with transforms from what narrow searches of `split` recognise, and the CPU
@@ -159,7 +160,8 @@ class Decoding:
         speech, seconds = self.speech[split], np.zeros(2)
         whose = {utterance: utterance for utterance in speech.speakers} if self.recipe.adapt else speech.speakers
         for number in range(1, ADAPTATIONS + 1):
-            title, acoustics = f"gmm-sat {split}, adaptation {number}", gmm_acoustics(scorer, split, None)
+            title = f"gmm-sat {split}, adaptation {number}"
+            acoustics = self._gmm_acoustics(scorer, LAST_TREE, split, None)
             result = self._recognise(title, LAST_TREE, acoustics, speech.seconds, self._start, self.recipe.first_pass)
             with threads(1):  # many small products: a second thread costs more than it brings
                 scorer = scorer.adapt(split, result.pdf_paths(), whose)
@@ -168,20 +170,23 @@ class Decoding:
 
     def tune(self, system: System) -> dict[Point, float]:
         """Dev word error rates by point, the best first, of narrow searches of `tuning_seconds` of dev."""
-        dev = self.speech["dev"]
-        utterances = dev.sample(self.recipe.tuning_seconds, self.job.recipe.seed)
-        references = {utterance: dev.words[utterance] for utterance in utterances}
-
-        def error_rate(point: Point) -> float:
-            title = f"{system.name} dev, lm_scale {point.lm_scale:g}, word_penalty {point.word_penalty:g}"
-            acoustics, width = system.acoustics["dev"], self.recipe.first_pass
-            result = self._recognise(title, system.tree, acoustics, utterances, point, width)
-            rate = word_error_rate(references, self.words(result))
-            self.job.log.info("%s: WER %.4f", title, rate)
-            return rate
-
         scales = self.recipe.gmm if system.name.startswith("gmm-") else self.recipe.network
-        return tune(scales, self._start.lm_scale, error_rate)
+        dev, coarse, seed = self.speech["dev"], self.recipe.coarse_seconds, self.job.recipe.seed
+        utterances = dev.sample(self.recipe.tuning_seconds, seed)
+        sampled = None
+        if coarse and 2 * coarse < sum(utterances.values()):
+            sampled = partial(self._error_rate, system, dev.sample(coarse, seed))
+        return tune(scales, self._start.lm_scale, partial(self._error_rate, system, utterances), sampled)
+
+    def _error_rate(self, system: System, utterances: dict[str, float], point: Point) -> float:
+        """Of the narrow search of some of dev; utterances: seconds of each."""
+        title = f"{system.name} dev, lm_scale {point.lm_scale:g}, word_penalty {point.word_penalty:g}"
+        acoustics, width = system.acoustics["dev"], self.recipe.first_pass
+        result = self._recognise(title, system.tree, acoustics, utterances, point, width)
+        references = {utterance: self.speech["dev"].words[utterance] for utterance in utterances}
+        rate = word_error_rate(references, self.words(result))
+        self.job.log.info("%s: WER %.4f on %d s", title, rate, sum(utterances.values()))
+        return rate
 
     def search(self, title: str, system: System, split: str, point: Point) -> Recognition:
         """A whole split at the full width, with frame accuracy where the system's states are the alignment's."""
@@ -219,7 +224,12 @@ class Decoding:
         journal = Journal(self.work.partial, [title, tree, *scales, self._origin, sorted(utterances)])
         found: dict[str, Any] = dict(journal.read())
         left = {name: seconds for name, seconds in utterances.items() if name not in found}
-        if left:
+        if left and self.job.tasks.remote and self.recipe.backend is None and acoustics.load:
+            searched = (self.graph(tree), self.beginnings, point, width, alignment)
+            load = partial(loading.load_search, acoustics.load, *searched)
+            progress = journal.recorded(self.job.progress)
+            found |= in_processes(load, left, self.job, progress, title, travels=True)
+        elif left:
             task = Task(acoustics, self._searcher(tree, point, width), FrameStore(alignment) if alignment else None)
             found |= self.spread(task, left, title, journal)
         return Recognition({name: found[name] for name in utterances})
@@ -231,14 +241,13 @@ class Decoding:
         if isinstance(task.searcher, BatchSearcher):
             return in_batches(task, task.searcher, utterances, self.job.progress, title)
         progress = journal.recorded(self.job.progress) if journal else self.job.progress
-        return in_processes(task.recognise, utterances, self.job.jobs, progress, title)
+        return in_processes(lambda: task.recognise, utterances, self.job, progress, title)
 
     def _searcher(self, tree: str, point: Point, width: Width) -> Searcher:
         scale, penalty = 1 / point.lm_scale, point.word_penalty
         if self.recipe.backend == "k2":
             return K2Searcher(self._k2_graph(tree, penalty), scale, width.beam, width.max_active)
-        graph = load_graph(self.graph(tree), penalty, self.beginnings)
-        return KaldiSearcher(graph, scale, width.beam, width.max_active)
+        return loading.load_searcher(self.graph(tree), self.beginnings, point, width)
 
     def lattice_searcher(self, system: System, point: Point) -> LatticeSearcher:
         """At the full width beside the lattice's own; see asr_kd.decode.lattices."""

@@ -25,6 +25,7 @@ from asr_kd.deploy.words import States
 from asr_kd.errors import UserError
 
 FORMAT = 1
+SIDES = ("left", "right")
 ABOUT, NETWORK, INT8 = "bundle.json", "model.onnx", "model.int8.onnx"
 STATES, GRAPH, WORDS, LEXICON, CARD = "states.txt", "HCLG.fst", "words.txt", "lexicon.txt", "README.md"
 
@@ -48,7 +49,7 @@ class Bundle:
         return Normalisation(recipe["by"], recipe["mean"], recipe["variance"], mean, std)
 
     def network(self, int8: bool = False) -> Network:
-        return Network(self.root / (INT8 if int8 else NETWORK), *(self.about["network"][k] for k in ("left", "right")))
+        return Network(self.root / (INT8 if int8 else NETWORK), *(self.about["network"][k] for k in SIDES))
 
     @property
     def prior_scale(self) -> float:
@@ -86,6 +87,20 @@ class Bundle:
             phones, phone, np.array([int(row[1]) for row in rows]), np.array([row[2] for row in rows], np.float32)
         )
 
+    def check(self) -> None:
+        """Raises an error of Python's where bundle.json lacks what is read of it, or has another sort of value."""
+        bank, normalisation, decode = self.filterbank, self.normalisation, self.about["decode"]
+        mean, std = normalisation.global_mean, normalisation.global_std
+        numbers = [bank.low_freq, bank.high_freq, 1 / decode["lm_scale"], decode["beam"], self.prior_scale, *mean, *std]
+        wholes = [bank.num_bins, bank.sample_rate, decode["max_active"], *(self.about["network"][k] for k in SIDES)]
+        if not (np.isfinite(numbers).all() and all(type(whole) is int and whole >= 0 for whole in wholes)):
+            raise ValueError("a figure that is none")
+        if normalisation.by not in ("speaker", "utterance"):
+            raise ValueError(f"normalised by {normalisation.by!r}")
+        if not mean.shape == std.shape == (bank.num_bins,):
+            raise ValueError("not a mean and a deviation for each filter")
+        str(self.about["name"]), str(self.about["system"]), self.has_pieces
+
     def _lines(self, name: str) -> list[str]:
         return (self.root / name).read_text(encoding="utf-8").splitlines()
 
@@ -100,11 +115,18 @@ def load_bundle(root: Path) -> Bundle:
         if about["format"] != FORMAT:
             raise UserError(f"{path}: format {about['format']}, this asr-kd reads {FORMAT}; install the one it is from")
         expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in about["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: damaged; copy or export the bundle again") from None
     for name, (size, digest) in expected.items():
+        if Path(name).name != name:
+            raise UserError(f"{path}: damaged ({name!r} is no file of a bundle); copy or export the bundle again")
         _check(root / name, size, digest)
-    return Bundle(root, about)
+    bundle = Bundle(root, about)
+    try:
+        bundle.check()
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"{path}: damaged ({error}); copy or export the bundle again") from None
+    return bundle
 
 
 def sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ from asr_kd.nn.hashes import joint_hash
 from asr_kd.nn.inputs import Inputs
 from asr_kd.nn.model import DESCRIPTION, AcousticModel, load_model
 from asr_kd.nn.seeds import Seed, generator
+from asr_kd.nn.tracking import Tracker
 from asr_kd.nn.training import HardTargets, Progress, Run, train
 from asr_kd.recipe import Training
 
@@ -119,6 +120,7 @@ def train_specialist(
     seed: Seed,
     progress: Progress,
     device: str = "cpu",
+    tracker: Tracker | None = None,
 ) -> History:
     """Train the specialist of the states `subset` (classes,) on hard labels, half of the frames from outside.
 
@@ -132,7 +134,7 @@ def train_specialist(
     }
     run = Run(generalist.network, training, seed, len(subset) + 1, inputs.data, description)
     targets = HardTargets(frames.labels, joint_hash(["specialist", generalist_hash, *map(str, subset.tolist())]))
-    return train(path, run, frames, dev, targets, progress, device, start_network(generalist, subset))
+    return train(path, run, frames, dev, targets, progress, device, start_network(generalist, subset), tracker)
 
 
 def load_specialist(path: Path, generalist_hash: str, device: str = "cpu") -> tuple[AcousticModel, Tensor]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.checksums import Recorded, find_damage, record_files
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path, read_json, write_json
@@ -66,6 +67,37 @@ def condense(log_post: Tensor, top_k: int | None, temperatures: tuple[float, ...
     return SoftFrames(best, states, torch.stack(sums, 1).log() + highest * inverse)
 
 
+class PendingShard:
+    """A shard being filled: `frames` of them."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._rooms: dict[str, np.ndarray] = {}
+
+    @property
+    def bytes(self) -> int:
+        return sum(room[: self.frames].nbytes for room in self._rooms.values())
+
+    def add(self, soft: SoftFrames) -> None:
+        arrays = soft.arrays()
+        first, end = self.frames, self.frames + len(arrays["log_post"])
+        for name, array in arrays.items():
+            room = self._rooms.get(name, array[:0])
+            if len(room) < end:
+                room = self._rooms[name] = scratch.enlarged(room, max(end, 2 * len(room)))
+            room[first:end] = array
+        self.frames = end
+
+    def write(self, path: Path, number: int) -> Recorded:
+        """Write it as shard `number` of the store `path`."""
+        files: Recorded = {}
+        for name, room in self._rooms.items():
+            with atomic_path(path / f"{name}-{number:03d}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, room[: self.frames], allow_pickle=False)
+            files |= record_files(path, [path / f"{name}-{number:03d}.npy"])
+        return files
+
+
 class StoreWriter:
     """Writes the targets of a split batch by batch; nothing can be read from the folder until `finish`.
 
@@ -78,8 +110,7 @@ class StoreWriter:
         self.bytes = 0
         self.sums: list[float] | None = None
         self._identity = identity
-        self._pending: list[dict[str, np.ndarray]] = []
-        self._pending_bytes = 0
+        self._pending = PendingShard()
         self._shards: list[int] = []
         self._files: Recorded = {}
         (path / INDEX).unlink(missing_ok=True)
@@ -92,33 +123,36 @@ class StoreWriter:
     def frames(self) -> int:
         return sum(self._shards)
 
+    @property
+    def shards(self) -> int:
+        return len(self._shards)
+
     def add(self, soft: SoftFrames, sums: list[float] | None = None) -> None:
         """Append the targets of the next frames. sums: figures over all frames so far, for whoever resumes."""
-        arrays = soft.arrays()
-        self._pending.append(arrays)
-        self._pending_bytes += sum(array.nbytes for array in arrays.values())
+        self._pending.add(soft)
         self.sums = sums
-        if self._pending_bytes >= SHARD_BYTES:
+        if self._pending.bytes >= SHARD_BYTES:
             self._write_shard()
 
     def finish(self, frames: Frames, meta: dict[str, Any]) -> None:
         """Complete the store; `frames` is the split whose targets were added, in its order."""
-        if self._pending:
+        if self._pending.frames:
             self._write_shard()
         starts, lengths = frames.starts[:-1].tolist(), frames.starts.diff().tolist()
         utterances = dict(zip(frames.utterances, zip(starts, lengths, strict=True), strict=True))
         write_json(self.path / INDEX, {"meta": meta, "shards": self._shards, "utterances": utterances})
 
     def _write_shard(self) -> None:
-        number = len(self._shards)
-        for name in self._pending[0]:
-            array = np.concatenate([arrays[name] for arrays in self._pending])
-            with atomic_path(self.path / f"{name}-{number:03d}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            self._files |= record_files(self.path, [self.path / f"{name}-{number:03d}.npy"])
-        self._shards.append(len(array))
-        self.bytes += self._pending_bytes
-        self._pending, self._pending_bytes = [], 0
+        files = self._pending.write(self.path, self.shards)
+        self.take(self._pending.frames, self._pending.bytes, files, self.sums)
+        self._pending.frames = 0
+
+    def take(self, frames: int, size: int, files: Recorded, sums: list[float] | None) -> None:
+        """Count in the next shard, of `frames` in `size` bytes, whose files are written. sums: as in `add`."""
+        self._shards.append(frames)
+        self.bytes += size
+        self._files |= files
+        self.sums = sums
         if self._identity:
             state = {"shards": self._shards, "bytes": self.bytes, "sums": self.sums, "files": self._files}
             write_json(self.path / PROGRESS, {"identity": self._identity, **state})
@@ -165,6 +199,10 @@ class TargetStore:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"{path / INDEX}: damaged ({error}); run --stage 5 (targets) again") from None
         self._shards = [self._open_shard(number) for number in range(len(index["shards"]))]
+
+    def __reduce__(self) -> tuple[type["TargetStore"], tuple[Path]]:
+        """To another process goes where it is, not what it holds."""
+        return TargetStore, (self.path,)
 
     @property
     def dense(self) -> bool:
@@ -214,17 +252,17 @@ class TargetStore:
 
     def rows_of(self, frames: Frames) -> Tensor:
         """The store's row of every frame, (len(frames),) int64; UserError names an utterance that does not fit."""
-        lengths = frames.starts.diff().tolist()
-        rows = []
-        for utterance, length in zip(frames.utterances, lengths, strict=True):
+        starts, lengths = frames.starts[:-1].tolist(), frames.starts.diff().tolist()
+        rows = scratch.numbers(sum(lengths))
+        for utterance, first, length in zip(frames.utterances, starts, lengths, strict=True):
             start, stored = self._utterances.get(utterance, (0, 0))
             if stored != length:
                 raise UserError(
                     f"{self.path / INDEX}: {utterance} has {stored} frames of soft targets and {length} of features; "
                     "run --stage 5 (targets) again"
                 )
-            rows.append(torch.arange(start, start + length))
-        return torch.cat(rows)
+            torch.arange(start, start + length, out=rows[first : first + length])
+        return rows
 
     def gather(self, rows: np.ndarray) -> SoftFrames:
         """Targets of `rows` (batch,): log_post float32, states int64, log_tail float32."""

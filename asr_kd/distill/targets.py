@@ -3,31 +3,27 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
+from asr_kd.distill.asking import Asking, Shard
 from asr_kd.distill.losses import distillation_loss, drawn_loss, logit_loss, tail_at, tempered_logits
 from asr_kd.distill.noise import LogitNoise
-from asr_kd.distill.pruning import prune
-from asr_kd.distill.store import INDEX, SoftFrames, StoreWriter, TargetStore, condense
+from asr_kd.distill.store import INDEX, SoftFrames, StoreWriter, TargetStore
 from asr_kd.errors import UserError
 from asr_kd.files import write_json
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.hashes import file_hash, joint_hash, store_hash
 from asr_kd.nn.inputs import input_path
-from asr_kd.nn.model import WEIGHTS, AcousticModel
+from asr_kd.nn.model import WEIGHTS
 from asr_kd.nn.posteriors import Ensemble, Mean
-from asr_kd.nn.products import threads
-from asr_kd.nn.seeds import Seed, generator
 from asr_kd.nn.training import Progress
 from asr_kd.recipe import Network, Noise, Targets
 from asr_kd.workspace import Workspace
@@ -56,10 +52,13 @@ def dump_targets(
     progress: Progress,
     batch: int = 512,
     seed: int = 0,
+    *,
+    spread: Callable[[Asking, range], Iterable[Shard]] | None = None,
 ) -> dict[str, Any]:
     """Write the ensemble's mean posteriors of all `frames` to a store and summary.json; returns the summary.
 
-    seed: of the random pruning and of dropout. The summary's means are over frames: probability left out of the top k,
+    seed: of the random pruning and of dropout. spread: writes the shards of the given numbers elsewhere; not with
+    dropout, whose masks come from one stream. The summary's means are over frames: probability left out of the top k,
     share whose most probable state is the alignment's, entropy in nats, all at T = 1. Raises UserError when the states
     do not fit the store's uint16, or when random pruning is asked for at none or several temperatures.
     """
@@ -71,46 +70,26 @@ def dump_targets(
             "targets.pruning: random needs a top_k and one temperature, the student's; set targets.top_k and "
             "targets.temperatures, for example to 20 and [2.0]"
         )
-    top_k = None if targets.top_k is None or targets.top_k >= num_pdfs else targets.top_k
-    pruning = targets.pruning if top_k else None
-    standardised, options = frames.standardised(ensemble.models[0]), {"pruning": pruning, "dropout": targets.dropout}
+    asking = Asking(path, ensemble, frames, targets, batch, seed)
+    top_k, options = asking.top_k, {"pruning": asking.pruning, "dropout": targets.dropout}
     shape = {"num_pdfs": num_pdfs, "top_k": top_k, "temperatures": targets.temperatures, "frames": len(frames)}
     meta = {**made_from, **shape, **{name: value for name, value in options.items() if value}}
     # With dropout a frame's masks depend on how many were drawn before: such a dump begins anew.
     writer = StoreWriter(path, None if targets.dropout else joint_hash([json.dumps(meta), f"{batch} {seed}"]))
     if writer.frames:
         log.info("%s: continues after frame %d of %d", path, writer.frames, len(frames))
-
-    def ask(numbers: Tensor) -> tuple[SoftFrames, Tensor]:
-        """The targets of some frames, and sums over them: probability kept, entropy, agreement."""
-        with torch.inference_mode():
-            log_post = ensemble.log_posteriors(ensemble.windows(standardised, numbers))
-            entropy = -log_post.exp().mul_(log_post).sum()
-            if pruning and top_k:
-                soft = draw_states(log_post, top_k, targets.temperatures[0], (seed, "pruning", int(numbers[0])))
-            else:
-                soft = condense(log_post, top_k, targets.temperatures)
-            # Best first; the states drawn at random are not.
-            answers = log_post.argmax(1) if soft.states is None or pruning else soft.states[:, 0]
-            agreed = (answers == frames.labels[numbers]).sum()
-            return soft, torch.stack([soft.log_post.exp().sum(), entropy, agreed]).double()
-
-    batches = frames.ordered_batches(batch)[math.ceil(writer.frames / batch) :]
     sums = torch.tensor(writer.sums or [0.0] * 3, dtype=torch.float64, device=frames.rows.device)
-    # Side by side, a core each: what follows a forward pass keeps two cores busy less well than two batches do. But
-    # dropout draws from one stream.
-    workers = torch.get_num_threads() if frames.rows.device.type == "cpu" and not targets.dropout else 1
-    pool = ThreadPoolExecutor(workers)
-    with threads(torch.get_num_threads() // workers), dropout_active(ensemble.models, targets.dropout or 0.0, seed):
-        try:
-            for numbers, (soft, figures) in zip(progress(batches, "soft targets"), pool.map(ask, batches), strict=True):
-                sums += figures
-                totals = sums.tolist()
-                if not math.isfinite(totals[0]):
-                    raise not_finite(path, frames, numbers, soft)
-                writer.add(soft, totals)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    if spread and not targets.dropout:
+        left = range(writer.shards, math.ceil(len(asking.batches) / asking.batches_of_shard))
+        for shard in spread(asking, left):
+            for figures in shard.figures:
+                sums += sums.new_tensor(figures)
+            writer.take(shard.frames, shard.size, shard.files, sums.tolist())
+    else:
+        with closing(asking.asked(asking.batches[math.ceil(writer.frames / batch) :], progress)) as answers:
+            for soft, found in answers:
+                sums += found
+                writer.add(soft, sums.tolist())
     kept, entropy, agreed = sums.tolist()
     count = len(frames)
     writer.finish(frames, meta)
@@ -125,51 +104,6 @@ def dump_targets(
     write_json(path / SUMMARY, summary)
     writer.close()
     return summary
-
-
-def not_finite(path: Path, frames: Frames, numbers: Tensor, soft: SoftFrames) -> UserError:
-    """Names the utterances, of the frames numbered (batch,), whose posteriors are no numbers."""
-    bad = frames.utterance_numbers(numbers[~soft.log_post.isfinite().all(1)]).unique().tolist()
-    names = " ".join(frames.utterances[number] for number in bad[:5])
-    return UserError(
-        f"{path}: the teachers' posteriors are not finite at utterances {names}{' …' if len(bad) > 5 else ''}; "
-        "check their features, or train the teachers again"
-    )
-
-
-def estimate_bytes(targets: Targets, num_pdfs: int, frames: int) -> int:
-    """Of a store: 2 bytes a state and a posterior, and 2 a temperature."""
-    if targets.top_k is None or targets.top_k >= num_pdfs:
-        return 2 * num_pdfs * frames
-    return (4 * targets.top_k + (0 if targets.pruning else 2 * len(targets.temperatures))) * frames
-
-
-def draw_states(log_post: Tensor, top_k: int, temperature: float, key: Seed) -> SoftFrames:
-    """The randomly pruned posteriors of dense log posteriors (frames, num_pdfs), softened at the temperature."""
-    uniform = torch.rand(len(log_post), dtype=torch.float64, generator=generator(key)).to(log_post.device)
-    states, values = prune(tempered_logits(log_post, None, temperature).softmax(1), top_k, uniform)
-    return SoftFrames(values.log(), states, None)
-
-
-@contextmanager
-def dropout_active(models: Sequence[AcousticModel], rate: float, seed: int) -> Iterator[None]:
-    """Ask the networks with dropout after every hidden layer, one mask for each frame and unit; rate 0: without."""
-    networks, hooks = [model.network for model in models], []
-    for number, model in enumerate(models if rate else ()):
-        model.network = model.network.model_copy(update={"dropout": rate, "input_dropout": None})
-        draws = generator((seed, "teacher dropout", number), model.log_prior.device.type)
-        hooks.append(model.register_forward_pre_hook(_drawing_from(draws), with_kwargs=True))
-    try:
-        yield
-    finally:
-        for model, network in zip(models, networks, strict=True):
-            model.network = network
-        for hook in hooks:
-            hook.remove()
-
-
-def _drawing_from(draws: torch.Generator) -> Callable[[Module, tuple[Any, ...], dict[str, Any]], tuple[Any, Any]]:
-    return lambda _, arguments, keywords: (arguments, keywords | {"draws": draws})
 
 
 class SoftTargets:

@@ -13,8 +13,8 @@ from asr_kd.distill.store import TargetStore
 from asr_kd.experiment.sharing import FROM, CellRun, read_record
 from asr_kd.files import read_json
 from asr_kd.nn.accuracy import ACCURACY
+from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import DESCRIPTION
-from asr_kd.nn.training import HISTORY
 from asr_kd.pipeline import STAGES
 from asr_kd.score.results import gain_retained
 from asr_kd.score.wer import SCORED, p_better, read_transcripts
@@ -92,7 +92,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def _student(path: Path) -> Figures:
-    description, history = _optional(path / DESCRIPTION), _optional(path / HISTORY) or []
+    description, history = _optional(path / DESCRIPTION), read_history(path)
     if not description:
         return {}
     found = {"parameters": description["parameters"], "epoch": description["epoch"]}

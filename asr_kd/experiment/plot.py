@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from asr_kd.experiment.definition import Experiment, Plot, number_of
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.experiment.table import COLUMNS, Table, per_cent
-from asr_kd.files import atomic_path, read_json
-from asr_kd.nn.training import HISTORY
+from asr_kd.files import atomic_path
+from asr_kd.nn.metrics import read_history
 
 Labels = dict[str, str]
 PANEL = (4.6, 3.6)  # inches
@@ -113,8 +113,8 @@ def _curves(plot: Plot, table: Table, runs: dict[str, dict[int, CellRun]]) -> Fi
 
 def _mean_curve(runs: list[CellRun], key: str) -> np.ndarray:
     """(epochs,) mean over the runs, as far as all of them go."""
-    paths = [run.work.model("student") / HISTORY for run in runs]
-    histories = [[row[key] for row in read_json(path)] for path in paths if path.exists()]
+    students = [read_history(run.work.model("student")) for run in runs]
+    histories = [[row[key] for row in history] for history in students if history]
     epochs = min(map(len, histories), default=0)
     return np.mean([history[:epochs] for history in histories], axis=0) if histories else np.zeros(0)
 

@@ -27,6 +27,7 @@ class Request:
     seeds: tuple[int, ...] = ()
     overrides: list[str] = field(default_factory=list)
     jobs: int = 1
+    most_jobs: int | None = None  # of one stage
 
 
 def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
@@ -43,7 +44,8 @@ def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
         providers = [base_exp, *sorted(path for path in (folder / CELLS).glob("*/seed-*") if path.is_dir())]
         by_seed = sorted(every, key=lambda run: run.seed)  # the whole grid at the first seed before the next seed
         with locked(folder):
-            run_cells(by_seed, providers, STAGE_NAMES.index(experiment.definition.last_stage), request.jobs, start)
+            last = STAGE_NAMES.index(experiment.definition.last_stage)
+            run_cells(by_seed, providers, last, request.jobs, start, request.most_jobs)
     table = make_table(experiment, runs, base)
     write_plot(folder / "plot.png", experiment, table, runs)
     write_table(folder, experiment, table)

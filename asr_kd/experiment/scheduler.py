@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from asr_kd.errors import UserError
 from asr_kd.experiment.sharing import CellRun, Shelf
 from asr_kd.files import write_text
+from asr_kd.interruption import become_worker
 from asr_kd.lock import locked
 from asr_kd.pipeline import STAGES, Stage, console
 
@@ -50,13 +51,15 @@ class Task:
     began: float = field(default_factory=time.monotonic)
 
 
-def run_cells(runs: list[CellRun], providers: Iterable[Path], last: int, jobs: int, start: Start) -> None:
+def run_cells(
+    runs: list[CellRun], providers: Iterable[Path], last: int, jobs: int, start: Start, most: int | None = None
+) -> None:
     """Bring every cell to stage number `last`; a failure is noted in the cell (`failure`) and in those that need it.
 
     A stage that a provider or another cell has is linked. Of cells that need the same stage, or a piece that nobody
-    has yet, one makes it while the others wait. At most `jobs` cores are given away at any time.
+    has yet, one makes it while the others wait. At most `jobs` cores are given away at any time, `most` to a stage.
     """
-    scheduler = _Scheduler(runs, Shelf.of(providers, runs), last, jobs, start)
+    scheduler = _Scheduler(runs, Shelf.of(providers, runs), last, jobs, start, most or jobs)
     try:
         scheduler.run()
     finally:
@@ -65,8 +68,8 @@ def run_cells(runs: list[CellRun], providers: Iterable[Path], last: int, jobs: i
 
 
 class _Scheduler:
-    def __init__(self, runs: list[CellRun], shelf: Shelf, last: int, jobs: int, start: Start) -> None:
-        self.runs, self.shelf, self.last, self.jobs, self.start = runs, shelf, last, jobs, start
+    def __init__(self, runs: list[CellRun], shelf: Shelf, last: int, jobs: int, start: Start, most: int) -> None:
+        self.runs, self.shelf, self.last, self.jobs, self.start, self.most = runs, shelf, last, jobs, start, most
         self.tasks: list[Task] = []
         self.failed: dict[tuple[str, str], CellRun] = {}
 
@@ -117,7 +120,7 @@ class _Scheduler:
                 chosen.append((run, stage, makes))
                 making |= claims
         for number, (run, stage, makes) in enumerate(chosen):
-            cores = free // (len(chosen) - number)
+            cores = min(free // (len(chosen) - number), self.most)
             free -= cores
             self.shelf.prepare(run, stage)
             self.tasks.append(Task(run, stage, self.start(run, stage, cores), makes, cores))
@@ -148,9 +151,12 @@ def title(run: CellRun) -> str:
 
 
 class StageProcess:
-    """`asr-kd run` for one stage in a session of its own, its output behind the cell's logs/output.log."""
+    """`asr-kd run` for one stage in a session of its own, its output behind the cell's logs/output.log.
 
-    def __init__(self, run: CellRun, stage: Stage, cores: int, device: str) -> None:
+    ends_with_parent: even where that was killed.
+    """
+
+    def __init__(self, run: CellRun, stage: Stage, cores: int, device: str, ends_with_parent: bool = False) -> None:
         recipe, number = run.root / "recipe.yaml", str(STAGES.index(stage))
         write_text(recipe, yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False))
         options = ["--recipe", str(recipe), "--exp", str(run.root), "--stage", number, "--stop-stage", number]
@@ -161,7 +167,13 @@ class StageProcess:
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(cores))}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=become_worker if ends_with_parent else None,
             )
 
     def poll(self) -> int | None:

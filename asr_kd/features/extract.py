@@ -1,27 +1,24 @@
-"""From audio to normalised frame stores: every utterance read once, groups of whole speakers spread over processes."""
+"""From audio to normalised frame stores: every utterance read once, a task for each group of whole speakers."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lhotse import MonoCut
 
 from asr_kd.checksums import find_damage, record_files
 from asr_kd.corpora.manifest import samples_of
+from asr_kd.executors.contract import Progress, Work
 from asr_kd.features.filterbank import fbank, mfcc, num_frames
 from asr_kd.features.normalise import Moments
 from asr_kd.features.store import Shard, write_shard
 from asr_kd.files import read_json, write_json
-from asr_kd.interruption import become_worker
 from asr_kd.recipe import Features, Normalisation
+from asr_kd.workspace import Workspace
 
 log = logging.getLogger("asr_kd")
 
@@ -30,7 +27,8 @@ BATCH_SECONDS = 30.0  # longer batches fall out of the processor's cache
 SHARD_SECONDS = 600.0
 MAX_SHARDS = 200  # each open shard is a file descriptor
 
-Mapping = Callable[..., Iterator["Group"]]
+PARTS = "parts"  # below features/, while the stage is at work: which shards are finished
+Numbered = tuple[str, int, Sequence[MonoCut]]  # split, number of the group, its cuts
 
 
 @dataclass
@@ -119,25 +117,25 @@ def make_group(
     return found
 
 
-@contextmanager
-def workers(jobs: int) -> Iterator[Mapping]:
-    """An ordered parallel map over `jobs` processes of one thread each; one job stays in this process."""
-    if jobs == 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield map
-        finally:
-            torch.set_num_threads(threads)
-        return
-    # torch's thread pools do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-        yield pool.map
+@dataclass(frozen=True)
+class Extraction(Work):
+    """Shards of both kinds' stores, a task each. made_from: what they are, for a run that has to resume."""
 
+    title = "features"
 
-def _start_worker() -> None:
-    become_worker()
-    torch.set_num_threads(1)
+    work: Workspace
+    features: Features
+    sample_rate: int
+    made_from: str
+
+    def name(self, item: Numbered) -> str:
+        return f"{item[0]}-{item[1]:03d}"
+
+    def do(self, loaded: None, item: Numbered, progress: Progress) -> Group:
+        split, number, cuts = item
+        paths = {kind: self.work.features(kind, split) for kind in KINDS}
+        parts = self.work.root / "features" / PARTS / split
+        return make_group(number, cuts, paths, self.features, self.sample_rate, parts, self.made_from)
 
 
 def _speaker(cut: MonoCut) -> str:

@@ -4,9 +4,10 @@ A store is a folder of `shard-NNN.npy` arrays (frames × dim) and an `index.json
 means that the store is whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from asr_kd.files import atomic_path, read_json, write_json
 
 # A shard's file name, and for each of its utterances the shard's number, the first row and the number of rows.
 Shard = tuple[str, dict[str, tuple[int, int, int]]]
+# Utterances with their arrays (frames, dim), which may be made one after the other.
+Rows = Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]
 
 
 class FrameStore:
@@ -76,15 +79,30 @@ def clear_store(path: Path) -> None:
         shard.unlink()
 
 
-def write_shard(path: Path, number: int, rows: dict[str, np.ndarray]) -> Shard:
-    """Write one shard of `rows` (utterance → (frames, dim), at least one utterance)."""
-    name, start, index = f"shard-{number:03d}.npy", 0, {}
-    for utterance, array in rows.items():
-        index[utterance] = (number, start, len(array))
-        start += len(array)
+def write_shard(path: Path, number: int, rows: Rows) -> Shard:
+    """Write one shard of `rows`, at least one utterance, all of one type and dim."""
+    name, start = f"shard-{number:03d}.npy", 0
+    index: dict[str, tuple[int, int, int]] = {}
     with atomic_path(path / name) as temporary, temporary.open("wb") as file:
-        np.save(file, np.concatenate(list(rows.values())), allow_pickle=False)
+        for utterance, array in rows.items() if isinstance(rows, Mapping) else rows:
+            if not index:
+                _write_header(file, 0, array)
+            file.write(np.ascontiguousarray(array).tobytes())
+            index[utterance] = (number, start, len(array))
+            start += len(array)
+        file.seek(0)
+        _write_header(file, start, array)
     return name, index
+
+
+def _write_header(file: BinaryIO, frames: int, like: np.ndarray) -> None:
+    """That of `numpy.save`, which leaves room for any number of rows: its length does not depend on it."""
+    description = {
+        "descr": np.lib.format.dtype_to_descr(like.dtype),
+        "fortran_order": False,
+        "shape": (frames, *like.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(file, description)
 
 
 def write_index(path: Path, shards: list[Shard], meta: dict[str, Any]) -> None:
@@ -97,7 +115,11 @@ def write_index(path: Path, shards: list[Shard], meta: dict[str, Any]) -> None:
     write_json(path / "index.json", {"meta": meta, "shards": [name for name, _ in shards], "utterances": utterances})
 
 
-def write_store(path: Path, rows: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    """Write a store small enough for one shard."""
+def write_store(path: Path, rows: Rows, meta: dict[str, Any]) -> list[str]:
+    """Write a store of one shard, none without rows; returns its utterances."""
     clear_store(path)
-    write_index(path, [write_shard(path, 0, rows)] if rows else [], meta)
+    pairs = iter(rows.items() if isinstance(rows, Mapping) else rows)
+    first = next(pairs, None)
+    shards = [write_shard(path, 0, chain([first], pairs))] if first else []
+    write_index(path, shards, meta)
+    return [utterance for _, index in shards for utterance in index]

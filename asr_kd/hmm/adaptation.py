@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.hmm.frames import segments_by_pdf
 from asr_kd.hmm.gmm import Gmm, augment
 from asr_kd.hmm.speech import Speech
-from asr_kd.hmm.training import segments_by_pdf, speech_pdfs
+from asr_kd.hmm.training import speech_pdfs
 from asr_kd.hmm.transforms import FmllrStats
 
 BLOCK_FRAMES = 100_000
@@ -27,13 +28,13 @@ def estimate_fmllr(
     """
     observer = gmm if observer is None else observer
     observed = speech.features if observed is None else observed
-    pdfs = np.where((pdfs >= 0) & speech_pdfs(gmm.tree)[pdfs], pdfs, -1)
+    counted = np.append(speech_pdfs(gmm.tree), False)  # the last is asked for by −1
     stats = FmllrStats(len(speech.speakers), speech.features.shape[1], speech.features.device)
-    speaker_of = speech.speaker_of_frames()
-    for first, end in _blocks(speech):
+    for utterances in _blocks(speech):
+        first, end = int(speech.starts[utterances.start]), int(speech.starts[utterances.stop])
         precisions = torch.zeros((end - first, speech.features.shape[1]), device=speech.features.device)
         targets, occupancies = torch.zeros_like(precisions), torch.zeros_like(precisions[:, 0])
-        for pdf, rows in segments_by_pdf(pdfs[first:end]):
+        for pdf, rows in segments_by_pdf(np.where(counted[pdfs[first:end]], pdfs[first:end], -1)):
             index = torch.from_numpy(rows).to(precisions.device)
             posteriors, _ = observer.posteriors(augment(observed[first:end][index]), pdf)
             own = gmm.gaussians(pdf)
@@ -41,7 +42,7 @@ def estimate_fmllr(
             precisions[index] = posteriors @ precision
             targets[index] = posteriors @ (gmm.means[own] * precision)
             occupancies[index] = 1.0
-        here = speaker_of[first:end]
+        here = np.repeat(speech.speaker_of[utterances], speech.frames[utterances])
         for speaker in np.unique(here):
             a, b = np.searchsorted(here, (speaker, speaker + 1))
             frames = speech.features[first:end][a:b]
@@ -49,11 +50,11 @@ def estimate_fmllr(
     return stats.estimate(min_frames)
 
 
-def _blocks(speech: Speech) -> list[tuple[int, int]]:
-    """Rows of about BLOCK_FRAMES frames each, cut between utterances (a speaker may continue in the next block)."""
+def _blocks(speech: Speech) -> list[slice]:
+    """Utterances of about BLOCK_FRAMES frames together (a speaker may continue in the next block)."""
     blocks, first = [], 0
-    for start, end in zip(speech.starts[:-1].tolist(), speech.starts[1:].tolist(), strict=True):
-        if end - first > BLOCK_FRAMES and start > first:
-            blocks.append((first, start))
-            first = start
-    return [*blocks, (first, int(speech.starts[-1]))]
+    for utterance, end in enumerate(speech.starts[1:].tolist()):
+        if end - speech.starts[first] > BLOCK_FRAMES and utterance > first:
+            blocks.append(slice(first, utterance))
+            first = utterance
+    return [*blocks, slice(first, len(speech))]

@@ -1,13 +1,15 @@
 """Forced alignment of a whole split (Kaldi's gmm-align-compiled, exact instead of beam search)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.transitions import scale_transitions, self_loops
@@ -34,6 +36,24 @@ class Alignment:
         return np.flatnonzero(np.isnan(self.scores))
 
 
+class _State:
+    """Of the process: what aligns in place of it, given GMM, speech and the boost of silence."""
+
+    elsewhere: Callable[[Gmm, Speech, float], Alignment] | None = None
+
+
+@contextmanager
+def aligned_by(elsewhere: Callable[[Gmm, Speech, float], Alignment] | None) -> Iterator[None]:
+    """Within, `elsewhere` does what `align_speech` is asked for by a GMM's likelihoods (see asr_kd.hmm.shards); None:
+    this process does.
+    """
+    before, _State.elsewhere = _State.elsewhere, elsewhere
+    try:
+        yield
+    finally:
+        _State.elsewhere = before
+
+
 def align_speech(
     gmm: Gmm,
     speech: Speech,
@@ -45,8 +65,11 @@ def align_speech(
 
     network: utterance number → (frames, num_pdfs) log-likelihoods to use in place of the GMM's, over the same tree.
     """
-    codes = np.full(int(speech.starts[-1]), -1, dtype=np.int64)
-    words = np.full_like(codes, -1)
+    if network is None and _State.elsewhere:
+        return _State.elsewhere(gmm, speech, boost_silence)
+    codes, words = (scratch.array((int(speech.starts[-1]),), np.int64) for _ in range(2))
+    codes.fill(-1)
+    words.fill(-1)
     scores = np.full(len(speech), np.nan)
     boost = np.where(gmm.tree.silence_pdfs(), math.log(boost_silence), 0.0).astype(np.float32)
     transitions = scale_transitions(gmm.log_transitions, self_loops(gmm.tree), TRANSITION_SCALE, SELF_LOOP_SCALE)

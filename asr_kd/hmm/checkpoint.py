@@ -1,5 +1,6 @@
 """A GMM step's state after an iteration: model, alignment, random generator, history, and what makes its features."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Checkpoint:
     """Where a step's state is kept while it is trained. identity: what the step is made from."""
 
     def __init__(self, path: Path, identity: str) -> None:
-        self.path, self._identity, self._interval = path, identity, Interval()
+        self.path, self._identity, self._interval, self._tree = path, identity, Interval(), ""
 
     def save(self, trainer: "Trainer") -> None:
         """Write the state after an iteration, where enough time has passed since the last."""
@@ -65,25 +66,30 @@ class Checkpoint:
             "history": json.dumps(trainer.history),
             "rng": json.dumps(trainer.rng.bit_generator.state),
         }
-        if not (self.path / TREE).exists() or Tree.load(self.path / TREE).digest != gmm.tree.digest:
+        metadata["checksum"] = _checksum(metadata, tensors)
+        if self._tree != metadata["tree"]:
             gmm.tree.save(self.path / TREE)
+            self._tree = metadata["tree"]
         contents = save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata)
         with atomic_path(self.path / STATE) as temporary:
             temporary.write_bytes(contents)
 
     def load(self, device: str | torch.device = "cpu") -> Saved | None:
-        """The state of a step of the same identity; one of another, or one that cannot be read, is as good as none."""
+        """The state of a step of the same identity; one of another, or one that is damaged, is as good as none."""
         try:
-            with safe_open(self.path / STATE, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("identity") != self._identity:
-                    return None
-                # Copies: products of what lies unaligned in a mapped file may end in other last bits.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            tree = Tree.load(self.path / TREE)
-        except (OSError, SafetensorError, UserError):
+            return self._load(device)
+        except (OSError, SafetensorError, UserError, KeyError, TypeError, ValueError):
             return None
-        if tree.digest != metadata["tree"]:
+
+    def _load(self, device: str | torch.device) -> Saved | None:
+        with safe_open(self.path / STATE, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("identity") != self._identity:
+                return None
+            # Copies: products of what lies unaligned in a mapped file may end in other last bits.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        tree = Tree.load(self.path / TREE)
+        if metadata.pop("checksum") != _checksum(metadata, tensors) or tree.digest != metadata["tree"]:
             return None
         parameters = {name: tensors[name] for name in GMM}
         gmm = Gmm(tree=tree, log_transitions=tensors["log_transitions"].numpy(), **parameters)
@@ -112,14 +118,25 @@ def _layout(tensor: Tensor) -> str:
     return COLUMNS if by_column else ROWS
 
 
+def _checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 class FinishedSteps:
     """Which steps of a training are finished, in a file of their own: `hmm/steps.json`."""
 
     def __init__(self, path: Path, identity: str) -> None:
         self._path, self._identity = path, identity
-        listed = read_json(path) if path.exists() else {}
-        same = isinstance(listed, dict) and listed.get("identity") == identity
-        self._steps: dict[str, dict[str, str]] = listed["steps"] if same else {}
+        try:
+            listed = read_json(path)
+            steps = listed["steps"] if listed["identity"] == identity else {}
+            self._steps: dict[str, dict[str, str]] = {name: dict(files) for name, files in steps.items()}
+        except (UserError, KeyError, TypeError, ValueError, AttributeError):  # missing or damaged: none is known of
+            self._steps = {}
 
     def has(self, name: str) -> bool:
         """Whether step `name` is finished, and all its files are still as they were."""

@@ -5,7 +5,7 @@ together, so that nothing is padded to the largest mixture. Estimation follows K
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path
+from asr_kd.hmm.topology import MAX_ARCS
 from asr_kd.hmm.tree import Tree
 
 MIN_VARIANCE = 1e-3
@@ -120,16 +121,40 @@ class Gmm:
         with atomic_path(path / "model.safetensors") as temporary:
             save_file(tensors, temporary)
 
+    def _check(self) -> None:
+        """Raises ValueError where the arrays do not fit each other or the tree, or are no finite numbers."""
+        count, dim = self.means.shape
+        shapes = {"weights": (count,), "variances": (count, dim), "pdf_of": (count,)}
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise ValueError(f"{name} of shape {tuple(getattr(self, name).shape)}, not {shape}")
+        if self.log_transitions.shape != (self.num_pdfs, MAX_ARCS):
+            raise ValueError(f"transitions of {len(self.log_transitions)} pdfs, the tree has {self.num_pdfs}")
+        floats = (self.weights, self.means, self.variances)
+        if self.pdf_of.dtype != torch.int64 or any(array.dtype != torch.float32 for array in floats):
+            raise ValueError("arrays of other types")
+        if count and not (int(self.pdf_of[0]) >= 0 and int(self.pdf_of[-1]) < self.num_pdfs):
+            raise ValueError("Gaussians of pdfs that the tree does not have")
+        if bool((self.pdf_of.diff() < 0).any()) or not bool((self.variances > 0).all()):
+            raise ValueError("Gaussians that are not sorted by pdf, or without variance")
+        if not (all(bool(array.isfinite().all()) for array in floats) and np.isfinite(self.log_transitions).all()):
+            raise ValueError("values that are not finite")
+        if count and int(torch.bincount(self.pdf_of).max()) > MIXTURE_SIZES[-1]:
+            raise ValueError("more Gaussians of one pdf than can be scored")
+
     @staticmethod
     def load(path: Path) -> "Gmm":
         """Read `path`/model.safetensors and tree.json; UserError when missing or damaged."""
         if not (path / "model.safetensors").exists():
             raise UserError(f"{path / 'model.safetensors'}: missing; run --stage 3 (align)")
+        tree = Tree.load(path / "tree.json")
         try:
             tensors = load_file(path / "model.safetensors")
             log_transitions = tensors.pop("log_transitions").numpy()
-            return Gmm(tree=Tree.load(path / "tree.json"), log_transitions=log_transitions, **tensors)
-        except (SafetensorError, KeyError, TypeError) as error:
+            gmm = Gmm(tree=tree, log_transitions=log_transitions, **tensors)
+            gmm._check()
+            return gmm
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path / 'model.safetensors'}: damaged ({error}); run --stage 3 (align) again") from None
 
 
@@ -167,7 +192,7 @@ class GmmStats:
         return self.moments[:, -1]
 
 
-def accumulate(gmm: Gmm, segments: Sequence[tuple[int, Tensor]]) -> GmmStats:
+def accumulate(gmm: Gmm, segments: Iterable[tuple[int, Tensor]]) -> GmmStats:
     """E-step: segments of (pdf, augmented frames (n, 2 dim + 1)) → statistics in float64."""
     stats = GmmStats(
         torch.zeros((gmm.num_gaussians, 2 * gmm.means.shape[1] + 1), dtype=torch.float64, device=gmm.means.device)

@@ -1,5 +1,6 @@
 """Acoustic scores of a trained GMM for the search."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.features.deltas import add_deltas
 from asr_kd.features.splice import splice
 from asr_kd.features.store import FrameStore
@@ -52,7 +54,7 @@ class Scorer:
         """(frames, num_pdfs) float32 log p(x | pdf)."""
         return self.gmm.log_likelihoods(self.adapted_features(split, utterance)).numpy()
 
-    def adapt(self, split: str, pdf_paths: dict[str, np.ndarray], speakers: dict[str, str]) -> "Scorer":
+    def adapt(self, split: str, pdf_paths: Mapping[str, np.ndarray], speakers: dict[str, str]) -> "Scorer":
         """The adapted model with fMLLR from a first pass (Kaldi's decode_fmllr.sh).
 
         pdf_paths: utterance → (frames,) pdfs of its best path; speakers: utterance → speaker. An utterance without a
@@ -60,24 +62,24 @@ class Scorer:
         """
         store = _open(self.work.features("mfcc", split))
         ordered = sorted((u for u in speakers if u in store), key=lambda u: (speakers[u], u))
-        plain = {u: self.features(split, u) for u in ordered}
         names = [name for name, _ in groupby(ordered, key=speakers.__getitem__)]
         number = {name: i for i, name in enumerate(names)}
-        frames = [len(plain[u]) for u in ordered]
-        none = {u: np.full(n, -1, dtype=np.int64) for u, n in zip(ordered, frames, strict=True)}
-        features = torch.cat(list(plain.values()))
+        starts = np.concatenate([[0], np.cumsum([store.frames(u) for u in ordered])])
+        features = scratch.stacked((self.features(split, u) for u in ordered), int(starts[-1]))
         speech = Speech(
             ordered,
             names,
             np.array([number[speakers[u]] for u in ordered]),
-            np.concatenate([[0], np.cumsum(frames)]),
+            starts,
             [],
             features,
         )
         observed = features
         if self.transforms is not None:
-            observed = torch.cat([self.adapted_features(split, u) for u in ordered])
-        pdfs = np.concatenate([pdf_paths.get(u, none[u]) for u in ordered])
+            observed = scratch.stacked((self.adapted_features(split, u) for u in ordered), len(features))
+        pdfs = scratch.array((len(features),), np.int64)
+        for u, start, end in zip(ordered, starts, starts[1:], strict=False):
+            pdfs[start:end] = pdf_paths.get(u, -1)
         found = estimate_fmllr(self.step.gmm, speech, pdfs, self.min_frames, observer=self.gmm, observed=observed)
         transforms = {u: found[number[speakers[u]]] for u in ordered}
         return replace(self, gmm=self.step.gmm, transforms=transforms)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as TextTree
 
+from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.topology import arcs
@@ -82,12 +83,13 @@ def _leaves_per_phone(tree: Tree) -> Table:
 
 def _history(path: Path) -> Table:
     table = Table("iteration", "log-likelihood a frame", "Gaussians", "silence", "failed", title="training")
-    for row in read_json(path / "log.json") if (path / "log.json").exists() else []:
-        table.add_row(
-            str(row["iteration"]),
-            f"{row['log_likelihood_per_frame']:.3f}",
-            str(row["gaussians"]),
-            f"{row['silence_share']:.1%}",
-            str(row["failed"]),
-        )
+    log = path / "log.json"
+    for row in read_json(log) if log.exists() else []:
+        try:
+            cells = [row[key] for key in ("iteration", "gaussians", "failed")]
+            likelihood, silence = f"{row['log_likelihood_per_frame']:.3f}", f"{row['silence_share']:.1%}"
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{log}: not a history of training ({error}); run --stage 3 (align) again") from None
+        iteration, gaussians, failed = map(str, cells)
+        table.add_row(iteration, likelihood, gaussians, silence, failed)
     return table

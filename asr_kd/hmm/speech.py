@@ -1,6 +1,6 @@
 """The frames of one split as one tensor, with their utterances, speakers and transcripts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.features.deltas import add_deltas
 from asr_kd.features.splice import splice
 from asr_kd.features.store import FrameStore
+from asr_kd.hmm.graphs import InOrder
 from asr_kd.hmm.transcript import TranscriptGraph
 from asr_kd.hmm.transforms import apply_affine
 
@@ -25,7 +27,7 @@ class Speech:
     speakers: list[str]
     speaker_of: np.ndarray
     starts: np.ndarray
-    graphs: list[TranscriptGraph]
+    graphs: Sequence[TranscriptGraph]
     features: Tensor
 
     def __len__(self) -> int:
@@ -38,9 +40,6 @@ class Speech:
     def frames(self) -> np.ndarray:
         """(U,) frames of each utterance."""
         return np.diff(self.starts)
-
-    def speaker_of_frames(self) -> np.ndarray:
-        return np.repeat(self.speaker_of, self.frames)
 
     def subset(self, utterances: np.ndarray) -> "Speech":
         """The given utterances (numbers, in that order), with a copy of their frames."""
@@ -56,8 +55,8 @@ class Speech:
 
     def map_utterances(self, function: Callable[[Tensor], Tensor]) -> "Speech":
         """Each utterance's (frames, dim) features put through `function`."""
-        parts = [function(self.features[a:b]) for a, b in pairwise(self.starts.tolist())]
-        return replace(self, features=torch.cat(parts))
+        parts = (function(self.features[a:b]) for a, b in pairwise(self.starts.tolist()))
+        return replace(self, features=scratch.stacked(parts, len(self.features)))
 
     def with_deltas(self) -> "Speech":
         return self.map_utterances(add_deltas)
@@ -68,25 +67,26 @@ class Speech:
 
     def adapted(self, transforms: Tensor) -> "Speech":
         """Each speaker's affine transform (speakers, dim, dim + 1) applied to its utterances."""
-        parts = [
+        parts = (
             apply_affine(self.features[self.rows(u)], transforms[speaker]) for u, speaker in enumerate(self.speaker_of)
-        ]
-        return replace(self, features=torch.cat(parts))
+        )
+        return replace(self, features=scratch.stacked(parts, len(self.features)))
 
 
 def load_speech(
-    store: FrameStore, speaker_of: dict[str, str], graphs: dict[str, TranscriptGraph], device: str = "cpu"
+    store: FrameStore, speaker_of: dict[str, str], graphs: Mapping[str, TranscriptGraph], device: str = "cpu"
 ) -> Speech:
     """MFCC of the utterances that have features and a graph, speakers together. speaker_of: utterance → speaker."""
     utterances = sorted((u for u in store if u in graphs), key=lambda u: (speaker_of[u], u))
     speakers = sorted({speaker_of[u] for u in utterances})
     number = {name: i for i, name in enumerate(speakers)}
-    frames: Sequence[np.ndarray] = [np.asarray(store[u], dtype=np.float32) for u in utterances]
+    starts = np.concatenate([[0], np.cumsum([store.frames(u) for u in utterances])])
+    parts = (torch.from_numpy(np.asarray(store[u], dtype=np.float32)).to(device) for u in utterances)
     return Speech(
         utterances,
         speakers,
         np.array([number[speaker_of[u]] for u in utterances]),
-        np.concatenate([[0], np.cumsum([len(f) for f in frames])]),
-        [graphs[u] for u in utterances],
-        torch.from_numpy(np.concatenate(frames)).to(device),
+        starts,
+        InOrder(graphs, utterances),
+        scratch.stacked(parts, int(starts[-1])),
     )

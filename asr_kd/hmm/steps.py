@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asr_kd import scratch
+from asr_kd.errors import UserError
 from asr_kd.features.splice import splice
 from asr_kd.files import atomic_path, write_json
 from asr_kd.hmm.adaptation import estimate_fmllr
@@ -62,18 +65,29 @@ class Step:
     def load(path: Path, device: str = "cpu") -> "Step":
         """Read what `save` wrote, without the history."""
         projection, twin = path / "projection.safetensors", path / "independent"
-        return Step(
-            Gmm.load(path).to(device),
-            [],
-            load_file(projection)["projection"].to(device) if projection.exists() else None,
-            Gmm.load(twin).to(device) if twin.exists() else None,
-        )
+        gmm = Gmm.load(path).to(device)
+        independent = Gmm.load(twin).to(device) if twin.exists() else None
+        if independent and independent.means.shape != gmm.means.shape:
+            raise UserError(f"{twin}: not the Gaussians of {path}; run --stage 3 (align) again")
+        matrix = _load_projection(projection, gmm.means.shape[1]).to(device) if projection.exists() else None
+        return Step(gmm, [], matrix, independent)
 
     def copied(self) -> "Step":
         """With the projection in memory of its own: a product with one that lies in a mapped file, which is not
         aligned, may end in other last bits.
         """
         return self if self.projection is None else replace(self, projection=self.projection.clone())
+
+
+def _load_projection(path: Path, dim: int) -> Tensor:
+    """(dim, spliced) float32; UserError when it is not."""
+    try:
+        matrix = load_file(path)["projection"]
+        if matrix.ndim != 2 or len(matrix) != dim or matrix.dtype != torch.float32 or not matrix.isfinite().all():
+            raise ValueError(f"{matrix.dtype}, shape {tuple(matrix.shape)}, the model has {dim} dimensions")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); run --stage 3 (align) again") from None
+    return matrix
 
 
 def features_for(step: Step, mfcc: Speech, context: int) -> Speech:
@@ -146,7 +160,9 @@ def train_lda(
     def rotated(trainer: Trainer, rotation: Tensor) -> Speech:
         nonlocal projection
         projection = rotation @ projection
-        return replace(trainer.speech, features=trainer.speech.features @ rotation.T)
+        before = trainer.speech.features
+        after = torch.matmul(before, rotation.T, out=scratch.tensor(tuple(before.shape), before))
+        return replace(trainer.speech, features=after)
 
     def rotate(trainer: Trainer, iteration: int) -> None:
         if iteration in hmm.mllt_iterations:

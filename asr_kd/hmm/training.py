@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
+from asr_kd.ahead import mapped_ahead
 from asr_kd.errors import UserError
 from asr_kd.hmm.aligner import Alignment, align_speech
 from asr_kd.hmm.checkpoint import Checkpoint
+from asr_kd.hmm.frames import distinct_codes, occupancies, pdfs_by_piece, pieces, segments_by_pdf
 from asr_kd.hmm.gmm import MIN_VARIANCE, Gmm, GmmStats, accumulate, augment, maximise, single_gaussians, split
 from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.topology import is_silence
@@ -20,7 +23,7 @@ from asr_kd.hmm.transitions import count_arcs, estimate_transitions, initial_tra
 from asr_kd.hmm.tree import Tree, TreeStats
 from asr_kd.recipe import GmmStep
 
-SEGMENT_FRAMES = 4096
+AHEAD = 2  # pieces of a thread whose statistics may wait to be added
 log = logging.getLogger("asr_kd")
 
 
@@ -55,7 +58,7 @@ class Trainer:
         self.alignment = alignment
         self.pdfs = frame_pdfs(self.gmm.tree, alignment)
         self.segments = segments_by_pdf(self.pdfs)
-        self.occupancies = np.bincount(self.pdfs[self.pdfs >= 0], minlength=self.gmm.num_pdfs).astype(float)
+        self.occupancies = occupancies(self.pdfs, self.gmm.num_pdfs)
 
     def _assign(self, alignment: Alignment) -> None:
         """Take over an alignment and the arcs that it takes."""
@@ -105,72 +108,71 @@ class Trainer:
 
 def frame_pdfs(tree: Tree, alignment: Alignment) -> np.ndarray:
     """(N,) pdf of each frame, −1 where there is no alignment."""
-    known = alignment.codes >= 0
-    pdfs = np.full(len(alignment.codes), -1, dtype=np.int64)
-    pdfs[known] = tree.pdfs_of_codes(alignment.codes[known])
+    pdfs = scratch.array(alignment.codes.shape, np.int64)
+    for rows, part in pdfs_by_piece(tree, alignment.codes):
+        pdfs[rows] = part
     return pdfs
 
 
 def silence_share(tree: Tree, pdfs: np.ndarray) -> float:
     """Share of silence among the frames that have a pdf."""
-    return float(tree.silence_pdfs()[pdfs[pdfs >= 0]].mean())
-
-
-def segments_by_pdf(pdfs: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Frame numbers of each pdf, in pieces of at most SEGMENT_FRAMES, by pdf."""
-    order = np.argsort(pdfs, kind="stable")
-    order = order[np.searchsorted(pdfs[order], 0) :]
-    found, first = np.unique(pdfs[order], return_index=True)
-    bounds = np.append(first, len(order))
-    return [
-        (int(pdf), order[a : min(a + SEGMENT_FRAMES, end)])
-        for pdf, begin, end in zip(found, bounds[:-1], bounds[1:], strict=True)
-        for a in range(begin, end, SEGMENT_FRAMES)
-    ]
+    counts = occupancies(pdfs, tree.num_pdfs)
+    return float(counts[tree.silence_pdfs()].sum() / counts.sum())
 
 
 def accumulate_parallel(gmm: Gmm, features: Tensor, segments: list[tuple[int, np.ndarray]], jobs: int) -> GmmStats:
     """E-step over all frames: features (N, dim); segments: frame numbers by pdf."""
-    pieces = [segments[a : a + 64] for a in range(0, len(segments), 64)]
+    shares = [segments[a : a + 64] for a in range(0, len(segments), 64)]
 
-    def work(piece: list[tuple[int, np.ndarray]]) -> GmmStats:
+    def work(share: list[tuple[int, np.ndarray]]) -> GmmStats:
         return accumulate(
-            gmm, [(pdf, augment(features[torch.from_numpy(rows).to(features.device)])) for pdf, rows in piece]
+            gmm, ((pdf, augment(features[torch.from_numpy(rows).to(features.device)])) for pdf, rows in share)
         )
 
     gmm.log_likelihoods(features[:1])
     with ThreadPoolExecutor(jobs) as threads:
-        parts = list(threads.map(work, pieces))
-    total = parts[0]
-    for part in parts[1:]:
-        total.moments += part.moments
-        total.log_likelihood += part.log_likelihood
-        total.frames += part.frames
+        parts = mapped_ahead(threads, work, shares, AHEAD * jobs)
+        total = next(parts)
+        for part in parts:
+            total.moments += part.moments
+            total.log_likelihood += part.log_likelihood
+            total.frames += part.frames
     return total
 
 
 def tree_statistics(features: Tensor, alignment: Alignment) -> TreeStats:
     """Count, sum and sum of squares of the frames of each context code (Kaldi's acc-tree-stats)."""
-    known = np.flatnonzero(alignment.codes >= 0)
-    codes, inverse = np.unique(alignment.codes[known], return_inverse=True)
-    index = torch.from_numpy(inverse).to(features.device)
-    chosen = features[torch.from_numpy(known).to(features.device)].double()
-    sums = chosen.new_zeros((len(codes), chosen.shape[1])).index_add(0, index, chosen)
-    squares = torch.zeros_like(sums).index_add(0, index, chosen**2)
-    counts = np.bincount(inverse, minlength=len(codes)).astype(np.float64)
+    codes = distinct_codes(alignment.codes)
+    numbers = ((rows, np.searchsorted(codes, alignment.codes[rows], "right") - 1) for rows in pieces(len(features)))
+    counts, sums, squares = sums_by_number(features, numbers, len(codes))
     return TreeStats(codes, counts, sums.cpu().numpy(), squares.cpu().numpy())
+
+
+def sums_by_number(
+    features: Tensor, numbers: Iterable[tuple[slice, np.ndarray]], count: int
+) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Counts (count,), sums and sums of squares (count, dim) float64 of the frames that have each number.
+
+    numbers: rows, and the number of each, −1 for none.
+    """
+    counts = np.zeros(count)
+    sums = torch.zeros((count, features.shape[1]), dtype=torch.float64, device=features.device)
+    squares = torch.zeros_like(sums)
+    for rows, given in numbers:
+        known = np.flatnonzero(given >= 0)
+        index = torch.from_numpy(given[known].astype(np.int64)).to(features.device)
+        chosen = features[rows][torch.from_numpy(known).to(features.device)].double()
+        sums.index_add_(0, index, chosen)
+        squares.index_add_(0, index, chosen**2)
+        counts += np.bincount(given[known], minlength=count)
+    return counts, sums, squares
 
 
 def initial_gmm(tree: Tree, features: Tensor, alignment: Alignment) -> Gmm:
     """One Gaussian per pdf from the aligned frames, uniform transitions (Kaldi's gmm-init-model)."""
-    pdfs = frame_pdfs(tree, alignment)
-    known = np.flatnonzero(pdfs >= 0)
-    index = torch.from_numpy(pdfs[known]).to(features.device)
-    chosen = features[torch.from_numpy(known).to(features.device)].double()
-    sums = chosen.new_zeros((tree.num_pdfs, chosen.shape[1])).index_add(0, index, chosen)
-    squares = torch.zeros_like(sums).index_add(0, index, chosen**2)
-    counts = torch.bincount(index, minlength=tree.num_pdfs).double()
-    return single_gaussians(tree, counts, sums, squares, initial_transitions(tree))
+    counts, sums, squares = sums_by_number(features, pdfs_by_piece(tree, alignment.codes), tree.num_pdfs)
+    on_device = torch.from_numpy(counts).to(features.device)
+    return single_gaussians(tree, on_device, sums, squares, initial_transitions(tree))
 
 
 def speech_pdfs(tree: Tree) -> np.ndarray:

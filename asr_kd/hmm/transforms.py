@@ -6,6 +6,7 @@ Statistics are plain matrix products over blocks of frames; the row-by-row updat
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.hmm.gmm import Gmm
 
 
@@ -24,6 +25,9 @@ def lda(counts: Tensor, sums: Tensor, second: Tensor, dim: int) -> Tensor:
     whiten = vectors * values.clamp_min(1e-10 * float(values.max())).rsqrt()
     directions = torch.linalg.eigh(whiten.T @ between @ whiten)[1]
     return (whiten @ directions.flip(1)[:, :dim]).T
+
+
+SPEAKERS = 64  # whose transforms are estimated together
 
 
 class MlltStats:
@@ -68,7 +72,8 @@ class FmllrStats:
     """Statistics of one affine transform per speaker (Gales 1998, constrained MLLR; Kaldi's gmm-est-fmllr)."""
 
     def __init__(self, speakers: int, dim: int, device: torch.device) -> None:
-        self.second = torch.zeros((speakers, dim, dim + 1, dim + 1), dtype=torch.float64, device=device)
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        self.second = scratch.tensor((speakers, dim, dim + 1, dim + 1), zero).zero_()
         self.first = torch.zeros((speakers, dim, dim + 1), dtype=torch.float64, device=device)
         self.frames = torch.zeros(speakers, dtype=torch.float64, device=device)
 
@@ -85,11 +90,14 @@ class FmllrStats:
         """Transforms (speakers, dim, dim + 1), [A b]; the identity for a speaker with under `min_frames` frames."""
         speakers, dim = self.first.shape[:2]
         transform = torch.eye(dim, dim + 1, dtype=torch.float64, device=self.first.device).repeat(speakers, 1, 1)
-        enough = self.frames >= min_frames
-        if not bool(enough.any()):
-            return transform
-        inverse = torch.linalg.inv(self.second[enough])
-        first, frames, rows = self.first[enough], self.frames[enough], transform[enough]
+        for some in (self.frames >= min_frames).nonzero()[:, 0].split(SPEAKERS):
+            transform[some] = self._estimate(some, transform[some], iterations)
+        return transform
+
+    def _estimate(self, speakers: Tensor, rows: Tensor, iterations: int) -> Tensor:
+        """The transforms of the speakers numbered (n,), from `rows` (n, dim, dim + 1) on."""
+        inverse = torch.linalg.inv(self.second[speakers])
+        first, frames, dim = self.first[speakers], self.frames[speakers], rows.shape[1]
         for _ in range(iterations):
             adjugate = torch.linalg.inv(rows[:, :, :dim])
             for d in range(dim):
@@ -105,8 +113,7 @@ class FmllrStats:
                 new = best[:, None] * toward + fitted
                 adjugate = _replace_row(adjugate, d, (new - rows[:, d])[:, :dim])
                 rows[:, d] = new
-        transform[enough] = rows
-        return transform
+        return rows
 
 
 def _replace_row(inverse: Tensor, row: int, change: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from asr_kd.hmm.frames import pdfs_by_piece
 from asr_kd.hmm.topology import MAX_ARCS, MAX_STATES, ContextCodes, arcs, is_silence
 from asr_kd.hmm.tree import Tree
 
@@ -27,20 +28,28 @@ def count_arcs(tree: Tree, codes: np.ndarray, last: np.ndarray) -> np.ndarray:
 
     codes (N,): context codes of utterances in a row, −1 where there is none; last: each utterance's last frame.
     """
-    following = np.append(codes[1:], -1)
-    following[last] = -1
-    known = codes >= 0
-    codes, following = codes[known], following[known]
+    silences = [phone for phone in range(1, len(tree.phone_set)) if is_silence(tree.phone_set, phone)]
+    counts = np.zeros(tree.num_pdfs * MAX_ARCS)
+    for rows, pdfs in pdfs_by_piece(tree, codes):
+        following = np.full(rows.stop - rows.start, -1, dtype=np.int64)
+        next_codes = codes[rows.start + 1 : rows.stop + 1]
+        following[: len(next_codes)] = next_codes
+        following[last[(last >= rows.start) & (last < rows.stop)] - rows.start] = -1
+        known = pdfs >= 0
+        arc = _arcs(tree, codes[rows][known], following[known], silences)
+        counts += np.bincount(pdfs[known] * np.int64(MAX_ARCS) + arc, minlength=len(counts))
+    return counts.reshape(tree.num_pdfs, MAX_ARCS)
+
+
+def _arcs(tree: Tree, codes: np.ndarray, following: np.ndarray, silences: list[int]) -> np.ndarray:
+    """The arc that each frame's state is left by; following: the next frame's code, −1 at an utterance's end."""
     _, phone, _, state = ContextCodes(len(tree.phone_set)).decode(codes)
     same_unit = codes // MAX_STATES == following // MAX_STATES
     destination = np.where(same_unit, following % MAX_STATES, -1)
-    silence = np.isin(phone, [p for p in range(1, len(tree.phone_set)) if is_silence(tree.phone_set, p)])
-    inner = silence & (state < MAX_STATES - 1)
+    inner = np.isin(phone, silences) & (state < MAX_STATES - 1)
     # phones and silence's last state: arc 0 stays, arc 1 moves; silence's state 0 goes to 0..3, states 1..3 to 1..4
     arc = np.where(inner, destination - np.minimum(state, 1), (destination != state).astype(np.int64))
-    index = tree.pdfs_of_codes(codes) * np.int64(MAX_ARCS) + arc.clip(0)
-    counts = np.bincount(index, minlength=tree.num_pdfs * MAX_ARCS)
-    return counts.reshape(tree.num_pdfs, MAX_ARCS).astype(float)
+    return arc.clip(0)
 
 
 def estimate_transitions(tree: Tree, counts: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -15,10 +15,11 @@ import numpy as np
 
 from asr_kd.errors import UserError
 from asr_kd.files import read_json, write_json
+from asr_kd.hmm.nodes import LEAF, MOST_PDFS, check_nodes
 from asr_kd.hmm.topology import MAX_STATES, ContextCodes, arcs, is_silence
 from asr_kd.lang.phones import POSITIONS, SILENCE, PhoneSet
 
-LEFT, CENTRE, RIGHT, LEAF = 0, 1, 2, -1
+LEFT, CENTRE, RIGHT = 0, 1, 2
 VARIANCE_FLOOR = 0.01
 
 
@@ -123,17 +124,27 @@ class Tree:
 
     @staticmethod
     def load(path: Path) -> "Tree":
+        """Read what `save` wrote; UserError when it is no tree that could be walked down."""
         data = read_json(path)
         try:
             phone_set = PhoneSet(tuple(data["bases"]))
             ids = phone_set.ids
+            if len(ids) != len(phone_set):
+                raise ValueError("a phone occurs twice")
             questions = np.zeros((len(data["questions"]), len(phone_set)), dtype=bool)
             for row, text in zip(questions, data["questions"], strict=True):
                 row[[ids[symbol] for symbol in text.split()]] = True
             nodes = np.array(data["nodes"], dtype=np.int32).reshape(-1, 5)
-            tree = _from_nodes(phone_set, questions, nodes, np.array(data["roots"], dtype=np.int32))
-            return tree if data.get("edge") is None else replace(tree, edge=data["edge"], num_pdfs=data["num_pdfs"])
-        except (KeyError, TypeError, ValueError) as error:
+            roots = np.array(data["roots"], dtype=np.int32)
+            check_nodes(nodes, roots, phone_set, len(questions))
+            tree = _from_nodes(phone_set, questions, nodes, roots)
+            if data.get("edge") is None:
+                return tree
+            edge, num_pdfs = int(data["edge"]), int(data["num_pdfs"])
+            if not (0 <= edge < len(phone_set) and tree.num_pdfs <= num_pdfs <= MOST_PDFS):
+                raise ValueError(f"edge {edge}, {num_pdfs} pdfs")
+            return replace(tree, edge=edge, num_pdfs=num_pdfs)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"{path}: not a decision tree ({error}); run --stage 3 (align) again") from None
 
 

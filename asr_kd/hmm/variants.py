@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.features.store import FrameStore
 from asr_kd.lang.lexicon import Lexicon, Pronunciation
 from asr_kd.lang.phones import PhoneSet
@@ -20,7 +20,7 @@ def variant_probabilities(work: Workspace) -> dict[Variant, float]:
     """Each pronunciation's count and one, over the largest of its word's: the likeliest has 1, so that a word is not
     made dear by having many (Kaldi's steps/get_prons.sh, utils/dict_dir_add_pronprobs.sh --max-normalize true).
     """
-    transcripts = {cut.id: words_of(cut) for cut in load_cuts(work.manifest("train"))}
+    transcripts = {cut.id: words_of(cut) for cut in read_cuts(work.manifest("train"))}
     phone_set = PhoneSet.read(work.lang / "phones.txt")
     counts = count_variants(FrameStore(work.alignment("train")), transcripts, phone_set)
     probabilities: dict[Variant, float] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.errors import UserError
+from asr_kd.hmm.nodes import MOST_PDFS
 
 PDF_CLASS = -1
 TOKEN = re.compile(r"[\[\]{}()]|[^\s\[\]{}()]+")
@@ -89,7 +90,7 @@ class _Parser:
         if kind == "CE":
             pdf = self._integer()
             self.largest = max(self.largest, pdf)
-            if pdf < 0:
+            if not 0 <= pdf < MOST_PDFS:
                 raise self._error(f"no pdf has the number {pdf}")
             return Answer(pdf)
         if kind == "SE":

@@ -13,6 +13,7 @@ import numpy as np
 
 from asr_kd.errors import UserError
 from asr_kd.files import write_text
+from asr_kd.hmm.nodes import MOST_PDFS
 from asr_kd.hmm.topology import MAX_STATES, arcs, is_silence
 from asr_kd.hmm.tree import CENTRE, LEAF, LEFT, RIGHT, Tree
 from asr_kd.kaldi.events import PDF_CLASS, TO_TEXT, Answer, EventMap, KaldiTree, Table, parse_tree
@@ -133,8 +134,8 @@ def _tree_of_map(path: Path, phone_set: PhoneSet, names: dict[str, str]) -> Tree
     pdfs: dict[str, dict[int, int]] = {}
     for number, (phone, *rest) in _rows(path, "phone state pdf", 3):
         state, pdf = map(int, rest)
-        if pdf < 0 or state in pdfs.setdefault(phone, {}):
-            raise UserError(f"{path}:{number}: {phone} {state}: wants one line, and a pdf of at least 0")
+        if not 0 <= pdf < MOST_PDFS or state in pdfs.setdefault(phone, {}):
+            raise UserError(f"{path}:{number}: {phone} {state}: wants one line, and a pdf from 0 to {MOST_PDFS - 1}")
         pdfs[phone][state] = pdf
     ids = [0, *_looked_up(path, phone_set, names, {phone: number for number, phone in enumerate(pdfs, start=1)})]
     answers = [{state: Answer(pdf) for state, pdf in states.items()} for states in ({}, *pdfs.values())]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from asr_kd.errors import UserError
-from asr_kd.nn.frames import Frames
+from asr_kd.nn.frames import Frames, taken
 from asr_kd.nn.seeds import Seed
 
 
@@ -32,7 +32,7 @@ class ChosenFrames(Frames):
         return len(self.chosen)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        return Frames.of_utterance("chosen", self.rows[self.chosen]).moments()
+        return Frames.of_utterance("chosen", taken(self.rows, self.chosen)).moments()
 
     def log_prior(self, num_pdfs: int, smoothing: float = 1.0) -> Tensor:
         return Frames(self.rows, self.labels[self.chosen], self.utterances, self.starts).log_prior(num_pdfs, smoothing)

@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, linear, max_pool2d
 
 from asr_kd.errors import UserError
 from asr_kd.images.shape import image_shape
-from asr_kd.nn.dropout import relu_dropout
+from asr_kd.nn.dropout import Draws, relu_dropout
 
 Kind = Literal["lenet", "nin"]
 
@@ -86,7 +85,7 @@ def convolve(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     dropout: float,
-    draws: torch.Generator | None,
+    draws: Draws | None,
 ) -> Tensor:
     """rows (batch, dim), one image each, to (batch, classes) logits; weights as `weight_shapes` says.
 

@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.errors import UserError
 from asr_kd.features.splice import window_rows
 from asr_kd.features.store import FrameStore
 from asr_kd.nn.model import AcousticModel
+from asr_kd.nn.order import BufferedBatches
 from asr_kd.nn.seeds import Seed, generator
 
 PDF_COLUMN = 0
+CHUNK_FRAMES = 1 << 14
 SPEED = re.compile(r"_sp\d+(\.\d+)?$")  # the end of a sped-up copy's id
 log = logging.getLogger("asr_kd")
 
@@ -50,8 +53,8 @@ class Frames:
         if not kept:
             raise UserError(f"{alignment.path}: aligns no utterance of {features.path}; rerun --stage 3 (align)")
         starts = np.cumsum([0, *(features.frames(name) for name in kept)])
-        rows = np.empty((starts[-1], features.dim), np.float16)
-        labels = np.empty(starts[-1], np.int64)
+        rows = scratch.array((int(starts[-1]), features.dim), np.float16)
+        labels = scratch.array((int(starts[-1]),), np.int64)
         for name, start, end in zip(kept, starts, starts[1:], strict=False):
             rows[start:end] = features[name]
             labels[start:end] = alignment[name][:, PDF_COLUMN]
@@ -91,9 +94,9 @@ class Frames:
         chosen[order] = frames.cumsum(0) - frames < fraction * len(self)
         kept = chosen[original]
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths[kept].cumsum(0)]).to(self.starts.device)
-        rows = kept.repeat_interleave(lengths).to(self.rows.device)
+        chosen_rows = kept.repeat_interleave(lengths).to(self.rows.device).nonzero()[:, 0]
         names = [self.utterances[number] for number in kept.nonzero()[:, 0].tolist()]
-        return Frames(self.rows[rows], self.labels[rows], names, starts)
+        return Frames(taken(self.rows, chosen_rows), taken(self.labels, chosen_rows), names, starts)
 
     def windows(self, frames: Tensor, left: int, right: int) -> Tensor:
         """(batch,) frame numbers to (batch, left + 1 + right, dim), the utterance's edge frames repeated."""
@@ -103,16 +106,18 @@ class Frames:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and 1 / standard deviation of each feature, (dim,) float32; 1 where a feature is constant."""
-        chunks = self.rows.split(1 << 18)
-        mean = sum(chunk.double().sum(0) for chunk in chunks) / len(self)
-        variance = sum((chunk.double() - mean).square().sum(0) for chunk in chunks) / len(self)
+        chunks = self.rows.split(1 << 18)  # other sizes would add in another order, and end in other last bits
+        room = scratch.tensor((len(chunks[0]), self.dim), self.rows.new_empty(0, dtype=torch.float64))
+        mean = torch.as_tensor(sum(room[: len(chunk)].copy_(chunk).sum(0) for chunk in chunks) / len(self))
+        squares = (room[: len(chunk)].copy_(chunk).sub_(mean).square_().sum(0) for chunk in chunks)
+        variance = torch.as_tensor(sum(squares) / len(self))
         scale = torch.where(variance > 1e-8, variance.clamp_min(1e-8).rsqrt(), 1.0)
         return mean.float(), scale.float()
 
     def standardised(self, model: AcousticModel) -> "Frames":
         """The same frames with the rows that `model` expects."""
-        chunks = [model.standardise(chunk) for chunk in self.rows.split(1 << 18)]
-        return replace(self, rows=torch.cat(chunks))
+        chunks = map(model.standardise, self.rows.split(CHUNK_FRAMES))
+        return replace(self, rows=scratch.stacked(chunks, len(self.rows)))
 
     def log_prior(self, num_pdfs: int, smoothing: float = 1.0) -> Tensor:
         """log((count + smoothing) / Σ) of each tied state, (num_pdfs,) float32: no state is impossible."""
@@ -121,9 +126,27 @@ class Frames:
 
     def shuffled_batches(self, size: int, key: Seed) -> Sequence[Tensor]:
         """Every frame once, in an order that depends on `key` alone; the last batch may be smaller."""
-        order = torch.randperm(len(self), generator=generator(key)).to(self.rows.device)
-        return order.split(size)
+        order = torch.randperm(len(self), generator=generator(key), out=scratch.numbers(len(self)))
+        return order.to(self.rows.device).split(size)
+
+    def buffered_batches(self, size: int, buffer: int, key: Seed) -> Sequence[Tensor]:
+        """As `shuffled_batches`, but whole utterances are shuffled, and frames among `buffer` at a time.
+
+        Raises UserError where an epoch is not made of whole utterances.
+        """
+        if len(self) != len(self.rows):
+            raise UserError(
+                "train.shuffle_frames: shuffles whole utterances, and specialists and student.transfer_classes see "
+                "but some of their frames; leave it out there"
+            )
+        return BufferedBatches(self.starts, size, buffer, key)
 
     def ordered_batches(self, size: int) -> Sequence[Tensor]:
         """Every frame once, in storage order."""
-        return torch.arange(len(self), device=self.rows.device).split(size)
+        return torch.arange(len(self), out=scratch.numbers(len(self))).to(self.rows.device).split(size)
+
+
+def taken(rows: Tensor, numbers: Tensor) -> Tensor:
+    """rows[numbers], in an array that need not fit in memory."""
+    chosen = scratch.tensor((len(numbers), *rows.shape[1:]), rows)
+    return torch.index_select(rows, 0, numbers, out=chosen)

@@ -15,7 +15,7 @@ from asr_kd.checksums import checksum, checksum_of
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path, read_json, write_json
 from asr_kd.nn.convolution import convolve, weight_shapes
-from asr_kd.nn.dropout import dropped_input, relu_dropout
+from asr_kd.nn.dropout import Draws, dropped_input, relu_dropout
 from asr_kd.recipe import Network
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -83,7 +83,7 @@ class AcousticModel(nn.Module):
         """(frames, dim) features to zero mean and unit variance over the training frames, same type."""
         return ((rows.float() - self.mean) * self.scale).to(rows.dtype)
 
-    def forward(self, windows: Tensor, draws: torch.Generator | None = None) -> Tensor:
+    def forward(self, windows: Tensor, draws: Draws | None = None) -> Tensor:
         """windows: (batch, window, dim), standardised; returns logits (batch, num_pdfs) of the same type.
 
         The products run in that type too: bfloat16 windows make a bfloat16 pass over float32 weights.
@@ -103,7 +103,7 @@ class AcousticModel(nn.Module):
                 x = linear(x, weight.to(x.dtype), bias.to(x.dtype))
         return x
 
-    def normalise(self, x: Tensor, layer: int, draws: torch.Generator | None) -> Tensor:
+    def normalise(self, x: Tensor, layer: int, draws: Draws | None) -> Tensor:
         """(batch, width) of a hidden layer before its biases, normalised, scaled and shifted, same type.
 
         Over the batch (Ioffe and Szegedy 2015) a training step takes the batch's own moments; inference, and

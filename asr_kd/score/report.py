@@ -3,7 +3,8 @@
 import re
 from textwrap import indent
 
-from asr_kd.files import read_json, write_text
+from asr_kd.files import write_text
+from asr_kd.nn.metrics import read_history
 from asr_kd.recipe import Recipe
 from asr_kd.score.listing import GAP, align_hypotheses, format_columns, worst_utterances
 from asr_kd.score.plots import History, plot_systems, plot_training
@@ -45,7 +46,8 @@ def write_report(recipe: Recipe, work: Workspace, results: Results, transcripts:
 def read_histories(work: Workspace, members: int) -> dict[str, History]:
     """Training histories (one row an epoch) of the members and then the student, of those that exist."""
     folders = [*(work.member(index) for index in range(members)), work.model("student")]
-    return {f.name: read_json(f / "history.json") for f in folders if (f / "history.json").exists()}
+    histories = {folder.name: read_history(folder) for folder in folders}
+    return {name: history for name, history in histories.items() if history}
 
 
 def escape_markdown(text: str) -> str:

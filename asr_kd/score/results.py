@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from asr_kd.corpora.manifest import load_cuts
+from asr_kd.corpora.manifest import read_cuts
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
 from asr_kd.lang.vocabulary import read_vocabulary
@@ -111,7 +111,7 @@ def _system(
 
 
 def _hours(work: Workspace, split: str) -> float:
-    return round(sum(cut.duration for cut in load_cuts(work.manifest(split))) / 3600, 4)
+    return round(sum(cut.duration for cut in read_cuts(work.manifest(split))) / 3600, 4)
 
 
 def _frame_accuracy(systems: dict[str, Any], name: str, split: str) -> float | None:

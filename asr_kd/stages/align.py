@@ -1,29 +1,36 @@
 """Stage 3: GMM-HMM training in four steps, then one tied state for every frame of every split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from lhotse import MonoCut
 
 from asr_kd.checksums import checksum, files_below
-from asr_kd.corpora.manifest import load_cuts, sped_up, words_of
+from asr_kd.corpora.manifest import read_cuts, sped_up, words_of
+from asr_kd.executors.contract import Work
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import write_json
 from asr_kd.hmm import steps
 from asr_kd.hmm.aligner import Alignment, align_speech
 from asr_kd.hmm.boundaries import boundary_errors, summarise
 from asr_kd.hmm.checkpoint import Checkpoint, FinishedSteps
+from asr_kd.hmm.frames import occupancies
+from asr_kd.hmm.graphs import PackedGraphs
+from asr_kd.hmm.shards import alignment_spread
 from asr_kd.hmm.speech import Speech, load_speech
 from asr_kd.hmm.topology import ContextCodes
-from asr_kd.hmm.training import frame_pdfs, silence_share
-from asr_kd.hmm.transcript import TranscriptCompiler
+from asr_kd.hmm.training import frame_pdfs
+from asr_kd.hmm.transcript import TranscriptCompiler, TranscriptGraph
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.phones import PhoneSet
-from asr_kd.nn.inputs import load_inputs
+from asr_kd.nn.inputs import Inputs, load_inputs
 from asr_kd.nn.posteriors import load_scorer
 from asr_kd.nn.products import threads
-from asr_kd.nn.training import HardTargets, Run
+from asr_kd.nn.seeds import Seed
+from asr_kd.nn.training import HardTargets, Progress, Run
 from asr_kd.nn.training import train as train_network
 from asr_kd.pipeline import Job, digest, fingerprint
 from asr_kd.recipe import Realignment
@@ -34,7 +41,7 @@ from asr_kd.workspace import SPLITS
 def run(job: Job) -> None:
     phone_set = PhoneSet.read(job.work.lang / "phones.txt")
     compiler = TranscriptCompiler(phone_set, Lexicon.read(job.work.lang / "lexicon.txt").entries)
-    with threads(1):  # batches of utterances run in threads of their own
+    with threads(1), alignment_spread(job):  # batches of utterances run in threads of their own
         speech = {split: load_split(job, split, compiler) for split in SPLITS}
         sat = train(job, speech["train"][0], compiler, phone_set)
         for split in job.progress(SPLITS, "final alignment"):
@@ -47,14 +54,20 @@ def run(job: Job) -> None:
 
 def load_split(job: Job, split: str, compiler: TranscriptCompiler) -> list[Speech]:
     """The split's utterances, which GMMs are trained on, and behind them, for train, their sped-up copies, if any."""
-    cuts = list(load_cuts(job.work.manifest(split)))
-    parts = [cuts, sped_up(cuts, job.recipe.features.speed if split == "train" else None)]
-    return [load_part(job, split, part, compiler) for part in parts if part]
+    manifest, factors = job.work.manifest(split), job.recipe.features.speed if split == "train" else None
+    parts = [read_cuts(manifest)] + ([sped_up(read_cuts(manifest), factors)] if factors else [])
+    return [load_part(job, split, part, compiler) for part in parts]
 
 
-def load_part(job: Job, split: str, cuts: Sequence[MonoCut], compiler: TranscriptCompiler) -> Speech:
-    graphs = {cut.id: compiler.compile(words_of(cut)) for cut in job.progress(cuts, f"{split} transcript graphs")}
-    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
+def load_part(job: Job, split: str, cuts: Iterable[MonoCut], compiler: TranscriptCompiler) -> Speech:
+    speakers: dict[str, str] = {}
+
+    def compiled() -> Iterator[tuple[str, TranscriptGraph]]:
+        for cut in job.progress(cuts, f"{split} transcript graphs"):
+            speakers[cut.id] = cut.supervisions[0].speaker
+            yield cut.id, compiler.compile(words_of(cut))
+
+    graphs = PackedGraphs(compiled())
     return load_speech(FrameStore(job.work.features("mfcc", split)), speakers, graphs, job.device)
 
 
@@ -111,19 +124,39 @@ def train_realigners(job: Job, recipe: Realignment) -> list[str]:
     """The names of the trained networks: `realignment`, or `realignment-00` … for several members."""
     seed, count = (job.recipe.seed, "realignment"), recipe.members
     plans = {f"realignment-{i:02d}": (*seed, i) for i in range(count)} if count else {"realignment": seed}
-    inputs = load_inputs(job.work, recipe.network, job.device)
-    targets = HardTargets(inputs.train.labels)
-    with threads(job.jobs):
-        for name, key in plans.items():
-            plan, path = Run(recipe.network, recipe.train, key, inputs.num_pdfs, inputs.data), job.work.model(name)
-            train_network(path, plan, inputs.train, inputs.dev, targets, job.progress, job.device)
+    list(job.spread(Realigners(job.as_task(), recipe), list(plans.items())))
     return list(plans)
+
+
+@dataclass(frozen=True)
+class Realigners(Work):
+    """Networks that align anew, by name and seed."""
+
+    job: Job
+    recipe: Realignment
+    title = "networks for realignment"
+
+    @property
+    def here(self) -> Literal["turns"]:
+        return "turns"
+
+    def name(self, item: tuple[str, Seed]) -> str:
+        return item[0]
+
+    def load(self) -> Inputs:
+        return load_inputs(self.job.work, self.recipe.network, self.job.device)
+
+    def do(self, loaded: Inputs, item: tuple[str, Seed], progress: Progress) -> None:
+        (name, seed), job, targets = item, self.job, HardTargets(loaded.train.labels)
+        plan = Run(self.recipe.network, self.recipe.train, seed, loaded.num_pdfs, loaded.data)
+        path, tracker = job.work.model(name), job.tracker(name)
+        train_network(path, plan, loaded.train, loaded.dev, targets, progress, job.device, tracker=tracker)
 
 
 def write_boundaries(job: Job) -> None:
     """hmm/boundaries.json: errors of word boundaries, for the splits whose true times are known."""
     errors = {
-        split: boundary_errors(load_cuts(job.work.manifest(split)), FrameStore(job.work.alignment(split)))
+        split: boundary_errors(read_cuts(job.work.manifest(split)), FrameStore(job.work.alignment(split)))
         for split in SPLITS
     }
     boundaries = {split: summarise(found) for split, found in errors.items() if len(found)}
@@ -139,18 +172,23 @@ def write_alignment(
     speech, alignments: the split's parts. Utterances without an alignment are logged and listed in
     hmm/failed-SPLIT.json.
     """
-    rows: dict[str, np.ndarray] = {}
-    failed, pdfs = [], [frame_pdfs(sat.gmm.tree, alignment) for alignment in alignments]
-    for part, alignment, states in zip(speech, alignments, pdfs, strict=True):
-        decoded = ContextCodes(len(sat.gmm.tree.phone_set)).decode(alignment.codes)
-        table = np.stack([states, *decoded, alignment.words], axis=1).astype(np.int16)
-        missing = [part.utterances[u] for u in alignment.failed]
-        rows |= {name: table[part.rows(u)] for u, name in enumerate(part.utterances) if name not in missing}
-        failed += missing
-    meta = {"num_pdfs": sat.gmm.num_pdfs, "tree_hash": sat.gmm.tree.digest}
-    write_store(job.work.alignment(split), rows, meta)
+    tree, failed = sat.gmm.tree, list[str]()
+    pdfs = [frame_pdfs(tree, alignment) for alignment in alignments]
+
+    def tables() -> Iterator[tuple[str, np.ndarray]]:
+        for part, alignment, states in zip(speech, alignments, pdfs, strict=True):
+            missing = set(alignment.failed.tolist())
+            for u, name in enumerate(part.utterances):
+                if u not in missing:
+                    rows = part.rows(u)
+                    decoded = ContextCodes(len(tree.phone_set)).decode(alignment.codes[rows])
+                    yield name, np.stack([states[rows], *decoded, alignment.words[rows]], axis=1).astype(np.int16)
+            failed.extend(part.utterances[u] for u in sorted(missing))
+
+    aligned = write_store(job.work.alignment(split), tables(), {"num_pdfs": tree.num_pdfs, "tree_hash": tree.digest})
     write_json(job.work.hmm / f"failed-{split}.json", failed)
-    silence = silence_share(sat.gmm.tree, np.concatenate(pdfs))
-    job.log.info("%s: %d aligned, silence %.3f of the frames", split, len(rows), silence)
+    frames = np.sum([occupancies(states, tree.num_pdfs) for states in pdfs], axis=0)
+    silence = frames[tree.silence_pdfs()].sum() / frames.sum()
+    job.log.info("%s: %d aligned, silence %.3f of the frames", split, len(aligned), silence)
     if failed:
         job.log.warning("%s: %d too short for their transcripts: %s", split, len(failed), ", ".join(failed))

@@ -1,21 +1,18 @@
 """Stage 1: log-mel filterbanks for the networks and MFCC for the GMM, normalised, as frame stores."""
 
 import shutil
-from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
 from lhotse import MonoCut
 
 from asr_kd.checksums import checksum
-from asr_kd.corpora.manifest import load_cuts, sped_up
+from asr_kd.corpora.manifest import read_cuts, sped_up
 from asr_kd.errors import UserError
-from asr_kd.features.extract import KINDS, Group, Mapping, group_speakers, make_group, workers
+from asr_kd.features.extract import KINDS, PARTS, Extraction, Group, group_speakers
 from asr_kd.features.filterbank import FRAME_LENGTH_MS, FRAME_SHIFT_MS, check_bands
 from asr_kd.features.store import clear_store, write_index
 from asr_kd.files import require_space, write_json
 from asr_kd.workspace import SPLITS
-
-PARTS = "parts"  # below features/, while the stage is at work: which shards are finished
 
 if TYPE_CHECKING:
     from asr_kd.pipeline import Job
@@ -25,33 +22,39 @@ def run(job: "Job") -> None:
     check_bands(job.recipe.features, job.recipe.corpus.sample_rate)
     cuts = {split: cuts_of(job, split) for split in SPLITS}
     require_space(job.work.root / "features", estimate_bytes(job, cuts), "features")
-    made_from = origin(job)
+    extraction = Extraction(job.work, job.recipe.features, job.recipe.corpus.sample_rate, origin(job))
+    for split in SPLITS:
+        _clear(job, split)
+    numbered = [(split, number, group) for split in SPLITS for number, group in enumerate(group_speakers(cuts[split]))]
+    groups: dict[str, list[Group]] = {split: [] for split in SPLITS}
+    made = job.progress(job.spread(extraction, numbered), "features", len(numbered))
+    for (split, _, _), group in zip(numbered, made, strict=True):
+        groups[split].append(group)
     excluded: list[dict[str, str]] = []
-    with workers(job.jobs) as mapping:
-        for split in SPLITS:
-            groups = _extract(job, split, cuts[split], mapping, made_from)
-            left_out = [pair for group in groups for pair in group.excluded]
-            for utterance, reason in left_out:
-                job.log.warning("%s: %s left out: %s", split, utterance, reason)
-                excluded.append({"id": utterance, "split": split, "reason": reason})
+    for split in SPLITS:
+        _complete(job, split, groups[split])
+        for utterance, reason in (pair for group in groups[split] for pair in group.excluded):
+            job.log.warning("%s: %s left out: %s", split, utterance, reason)
+            excluded.append({"id": utterance, "split": split, "reason": reason})
     write_json(job.work.root / "features" / "excluded.json", excluded)
     shutil.rmtree(job.work.root / "features" / PARTS)
     job.log.info("features: %d utterances left out", len(excluded))
 
 
-def _extract(job: "Job", split: str, cuts: list[MonoCut], mapping: Mapping, made_from: str) -> list[Group]:
-    paths = {kind: job.work.features(kind, split) for kind in KINDS}
+def _clear(job: "Job", split: str) -> None:
+    """Leave a split's stores without an index, and without the shards of whatever a run that resumes did not begin."""
     parts = job.work.root / "features" / PARTS / split
-    for path in paths.values():
+    for kind in KINDS:
+        path = job.work.features(kind, split)
         if parts.exists():
             (path / "index.json").unlink(missing_ok=True)
         else:
             clear_store(path)
-    grouped = group_speakers(cuts)
-    common = (paths, job.recipe.features, job.recipe.corpus.sample_rate, parts, made_from)
-    results = mapping(make_group, count(), grouped, *map(repeat, common))
-    groups = list(job.progress(results, f"features of {split}", len(grouped)))
-    for kind, path in paths.items():
+
+
+def _complete(job: "Job", split: str, groups: list[Group]) -> None:
+    for kind in KINDS:
+        path = job.work.features(kind, split)
         shards = [group.shards[kind] for group in groups if kind in group.shards]
         if not shards:
             raise UserError(
@@ -63,7 +66,6 @@ def _extract(job: "Job", split: str, cuts: list[MonoCut], mapping: Mapping, made
         moments = {key: value for group in groups for key, value in group.moments[kind].items()}
         write_json(path / "stats.json", moments)
         write_index(path, shards, _meta(job, kind))
-    return groups
 
 
 def origin(job: "Job") -> str:
@@ -83,8 +85,8 @@ def estimate_bytes(job: "Job", cuts: dict[str, list[MonoCut]]) -> int:
 
 def cuts_of(job: "Job", split: str) -> list[MonoCut]:
     """The split's cuts, and for train their sped-up copies."""
-    cuts = list(load_cuts(job.work.manifest(split)))
-    return cuts + sped_up(cuts, job.recipe.features.speed if split == "train" else None)
+    manifest, factors = job.work.manifest(split), job.recipe.features.speed if split == "train" else None
+    return [*read_cuts(manifest), *sped_up(read_cuts(manifest), factors)]
 
 
 def _meta(job: "Job", kind: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.errors import UserError
 from asr_kd.files import write_json
 from asr_kd.lang.arpa import Arpa
@@ -31,7 +31,7 @@ Sentences = list[list[str]]
 
 def run(job: "Job") -> None:
     recipe, lang = job.recipe.lang, job.work.lang
-    transcripts = {split: [words_of(cut) for cut in load_cuts(job.work.manifest(split))] for split in SPLITS}
+    transcripts = {split: [words_of(cut) for cut in read_cuts(job.work.manifest(split))] for split in SPLITS}
     text = _read_lm_text(job.work.lm_text)
     arpa = Arpa.read(Path(recipe.ngram.arpa)) if recipe.ngram.arpa else None
     weights = _weights(job, arpa, text, transcripts["train"])

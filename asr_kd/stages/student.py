@@ -1,6 +1,6 @@
 """Stage 6: one network trained towards the ensemble's posteriors and the alignment."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from asr_kd.distill.store import TargetStore
 from asr_kd.distill.targets import SoftTargets
@@ -10,19 +10,34 @@ from asr_kd.nn.chosen import ChosenFrames
 from asr_kd.nn.hashes import joint_hash
 from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
 from asr_kd.nn.posteriors import load_ensemble
-from asr_kd.nn.products import threads
-from asr_kd.nn.training import Run, train
-from asr_kd.stages.teachers import prepare_input, teachers_origin
-
-if TYPE_CHECKING:
-    from asr_kd.pipeline import Job
+from asr_kd.nn.training import Progress, Run, train
+from asr_kd.pipeline import Job
+from asr_kd.stages.teachers import Networks, prepare_input, teachers_origin
 
 
-def run(job: "Job") -> None:
+def run(job: Job) -> None:
+    prepare_input(job, job.recipe.student_network)
+    list(job.spread(Student(job.as_task()), ["student"]))
+
+
+@dataclass(frozen=True)
+class Student(Networks):
+    """The one network, by its name."""
+
+    title = "student"
+
+    @property
+    def epochs(self) -> int:
+        return self.job.recipe.student.train.epochs
+
+    def do(self, loaded: None, item: str, progress: Progress) -> None:
+        train_student(self.job, progress)
+
+
+def train_student(job: Job, progress: Progress) -> None:
     recipe, student, network = job.recipe, job.recipe.student, job.recipe.student_network
     store = TargetStore(job.work.targets)
     store.check(teachers_origin(job))
-    prepare_input(job, network)
     inputs = load_inputs(job.work, network, job.device, student.train.fraction, recipe.seed)
     seed = recipe.seed if student.seed is None else student.seed
     targets = SoftTargets(
@@ -34,12 +49,11 @@ def run(job: "Job") -> None:
         data = joint_hash([data, f"classes {student.transfer_classes}"])
     plan = Run(network, student.train, (seed, "student"), inputs.num_pdfs, data)
     path = job.work.model("student")
-    with threads(job.jobs):
-        train(path, plan, frames, inputs.dev, targets, job.progress, job.device)
-        write_accuracy(job, inputs)
+    train(path, plan, frames, inputs.dev, targets, progress, job.device, tracker=job.tracker(path.name))
+    write_accuracy(job, inputs)
 
 
-def write_accuracy(job: "Job", inputs: Inputs) -> None:
+def write_accuracy(job: Job, inputs: Inputs) -> None:
     """models/student/accuracy.json: the finished network without dropout on all splits, on train on a sample."""
     path = job.work.model("student")
     network = load_ensemble(job.work, [path.name], device=job.device)

@@ -3,14 +3,10 @@
 Where the recipe has specialists, member 0 is their generalist, and they are trained after the members.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
-from threading import Event
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from asr_kd.decode.adapted import write_adapted_features
 from asr_kd.decode.systems import LAST_TREE, Decoding
@@ -20,22 +16,22 @@ from asr_kd.distill.inference import load_specialists
 from asr_kd.distill.specialists import train_specialist
 from asr_kd.distill.targets import origin
 from asr_kd.errors import UserError
+from asr_kd.executors.contract import Work
 from asr_kd.files import write_json
 from asr_kd.hmm.show import pdf_names
 from asr_kd.hmm.tree import Tree
 from asr_kd.nn.accuracy import ensemble_accuracy
-from asr_kd.nn.checkpoint import History
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.hashes import file_hash
 from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
 from asr_kd.nn.model import WEIGHTS
+from asr_kd.nn.parallel import processes
 from asr_kd.nn.posteriors import Ensemble, load_ensemble
 from asr_kd.nn.products import threads
+from asr_kd.nn.stack import train_together
 from asr_kd.nn.training import HardTargets, Progress, Run, train
 from asr_kd.pipeline import Job, fingerprint
 from asr_kd.recipe import Network, Specialists, Teachers
-
-TrainOne = Callable[[int, Progress], History]
 
 
 def run(job: Job) -> None:
@@ -103,31 +99,124 @@ def teachers_seed(job: Job) -> int:
     return job.recipe.seed if job.recipe.teachers.seed is None else job.recipe.teachers.seed
 
 
-def train_members(job: Job, inputs: Inputs) -> None:
-    def train_member(index: int, progress: Progress) -> History:
-        network, path = teachers.network_of(index), job.work.member(index)
-        member = Run(network, teachers.train, (teachers_seed(job), "member", index), inputs.num_pdfs, inputs.data)
-        return train(path, member, inputs.train, inputs.dev, HardTargets(inputs.train.labels), progress, job.device)
+@dataclass(frozen=True)
+class Networks(Work):
+    """Networks to train, a task each, side by side where there is no accelerator, and no torchrun whose processes share
+    every network; job: as a task is given it.
+    """
 
-    teachers = job.recipe.teachers
-    train_all(job, train_member, teachers.members, teachers.train.epochs, "epochs of the members")
+    job: Job
+
+    @property
+    def here(self) -> Literal["threads", "turns"]:
+        return "threads" if self.job.device == "cpu" and processes() == 1 else "turns"
+
+
+class Members(Networks):
+    """The ensemble's members by number."""
+
+    title = "members"
+
+    @property
+    def epochs(self) -> int:
+        return self.job.recipe.teachers.train.epochs
+
+    def name(self, item: int) -> str:
+        return self.job.work.member(item).name
+
+    def load(self) -> Inputs:
+        teachers, recipe = self.job.recipe.teachers, self.job.recipe
+        return load_inputs(self.job.work, teachers.network, self.job.device, teachers.train.fraction, recipe.seed)
+
+    def run_of(self, item: int, loaded: Inputs) -> Run:
+        teachers, seed = self.job.recipe.teachers, (teachers_seed(self.job), "member", item)
+        return Run(teachers.network_of(item), teachers.train, seed, loaded.num_pdfs, loaded.data)
+
+    def do(self, loaded: Inputs, item: int, progress: Progress) -> None:
+        job, path, member = self.job, self.job.work.member(item), self.run_of(item, loaded)
+        labels, tracker = HardTargets(loaded.train.labels), job.tracker(path.name)
+        train(path, member, loaded.train, loaded.dev, labels, progress, job.device, tracker=tracker)
+
+
+class MembersTogether(Members):
+    """The members by groups of one architecture, each a stack."""
+
+    title = "groups of members"
+
+    def name(self, item: tuple[int, ...]) -> str:  # type: ignore[override]
+        return " ".join(map(super().name, item))
+
+    def do(self, loaded: Inputs, item: tuple[int, ...], progress: Progress) -> None:  # type: ignore[override]
+        if len(item) == 1:
+            super().do(loaded, item[0], progress)
+            return
+        paths = [self.job.work.member(index) for index in item]
+        runs = [self.run_of(index, loaded) for index in item]
+        trackers = [self.job.tracker(path.name) for path in paths]
+        train_together(paths, runs, loaded.train, loaded.dev, progress, self.job.device, trackers)
+
+
+def train_members(job: Job, inputs: Inputs) -> None:
+    teachers, task = job.recipe.teachers, job.as_task()
+    if teachers.together and task.device != "cpu" and processes() == 1:
+        list(job.spread(MembersTogether(task), groups(teachers, teachers.together), inputs))
+    else:
+        list(job.spread(Members(task), range(teachers.members), inputs))
+
+
+def groups(teachers: Teachers, most: int) -> list[tuple[int, ...]]:
+    """The members by their numbers, at most `most` of one architecture in a group; of convolutions, one."""
+    alike: dict[Network, list[int]] = {}
+    for index in range(teachers.members):
+        alike.setdefault(teachers.network_of(index), []).append(index)
+    sizes = {network: 1 if network.kind else most for network in alike}
+    return [
+        tuple(numbers[first : first + sizes[network]])
+        for network, numbers in alike.items()
+        for first in range(0, len(numbers), sizes[network])
+    ]
+
+
+@dataclass(frozen=True)
+class SpecialistNetworks(Networks):
+    """The specialists by number; subsets: the states of each."""
+
+    subsets: tuple[tuple[int, ...], ...]
+    title = "specialists"
+
+    @property
+    def recipe(self) -> Specialists:
+        assert self.job.recipe.specialists is not None
+        return self.job.recipe.specialists
+
+    @property
+    def epochs(self) -> int:
+        return self.recipe.train.epochs
+
+    def name(self, item: int) -> str:
+        return self.job.work.specialist(item).name
+
+    def load(self) -> tuple[Inputs, Ensemble]:
+        generalist = load_ensemble(self.job.work, [self.job.work.member(0).name], device=self.job.device)
+        return Members(self.job).load(), generalist
+
+    def do(self, loaded: tuple[Inputs, Ensemble], item: int, progress: Progress) -> None:
+        (inputs, generalist), job, path = loaded, self.job, self.job.work.specialist(item)
+        weights, subset = file_hash(job.work.member(0) / WEIGHTS), torch.tensor(self.subsets[item])
+        train_specialist(
+            path, generalist.models[0], weights, subset, self.recipe.train, inputs,
+            (teachers_seed(job), "specialist", item), progress, job.device, job.tracker(path.name),
+        )  # fmt: skip
 
 
 def train_specialists(job: Job, inputs: Inputs, splits: dict[str, Frames], specialists: Specialists) -> None:
     """Cluster the tied states by what the generalist confuses, train a network for each cluster, describe them all."""
-
-    def train_one(index: int, progress: Progress) -> History:
-        seed, subset = (teachers_seed(job), "specialist", index), clusters.subsets[index]
-        path = job.work.specialist(index)
-        return train_specialist(
-            path, generalist.models[0], weights, subset, specialists.train, inputs, seed, progress, job.device
-        )
-
     generalist = load_ensemble(job.work, [job.work.member(0).name], device=job.device)
-    weights = file_hash(job.work.member(0) / WEIGHTS)
     with threads(job.jobs):
         clusters = find_clusters(generalist, inputs.train, specialists, (teachers_seed(job),), job.progress)
-    train_all(job, train_one, specialists.count, specialists.train.epochs, "epochs of the specialists")
+    subsets = tuple(tuple(subset.tolist()) for subset in clusters.subsets)
+    work = SpecialistNetworks(job.as_task(), subsets)
+    list(job.spread(work, range(specialists.count), (inputs, generalist)))
     ensemble, names = load_specialists(job.work, specialists, job.device), state_names(job, inputs.num_pdfs)
     with threads(job.jobs):
         about = describe_specialists(ensemble, clusters, names, splits, job.progress)
@@ -142,52 +231,3 @@ def state_names(job: Job, num_pdfs: int) -> list[str]:
     """Phones and HMM states; numbers where the labels come from no decision tree."""
     path = job.work.gmm(LAST_TREE) / "tree.json"
     return pdf_names(Tree.load(path)) if path.exists() else [str(pdf) for pdf in range(num_pdfs)]
-
-
-def train_all(job: Job, train_one: TrainOne, count: int, epochs: int, title: str) -> None:
-    """Train `count` networks, side by side where there are several cores and no accelerator.
-
-    Those that are left over when the others fill all cores come last and have more cores each.
-    """
-    workers = min(job.jobs, count) if job.device == "cpu" else 1
-    full = count - count % workers
-    for numbers in (range(full), range(full, count)):
-        if len(numbers) > 1 and workers > 1:
-            train_side_by_side(job, train_one, numbers, min(workers, len(numbers)), epochs, title)
-        else:
-            with threads(job.jobs):
-                for index in numbers:
-                    train_one(index, job.progress)
-
-
-def train_side_by_side(job: Job, train_one: TrainOne, numbers: range, workers: int, epochs: int, title: str) -> None:
-    """One Python thread a network: products release the interpreter; one core each wastes less than several."""
-    stop, ended, cores = Event(), SimpleQueue[str](), max(1, job.jobs // workers)
-
-    def watched(batches: Sequence[Tensor], title: str) -> Iterable[Tensor]:
-        for batch in batches:
-            if stop.is_set():
-                raise CancelledError
-            yield batch
-        ended.put(title)
-
-    def finished_epochs(futures: list[Future[History]]) -> Iterator[str]:
-        """Titles of epochs as they end, until all networks are trained or one of them failed."""
-        while True:
-            state = wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)
-            while not ended.empty():
-                yield ended.get()
-            if not state.not_done or any(future.exception() for future in state.done):
-                return
-
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores,)) as pool:
-        futures = [pool.submit(train_one, index, watched) for index in numbers]
-        try:
-            for _ in job.progress(finished_epochs(futures), title, len(numbers) * epochs):
-                pass
-            for future in futures:
-                if future.done():
-                    future.result()
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)

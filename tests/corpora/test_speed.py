@@ -38,12 +38,12 @@ def test_a_copy_is_shorter_and_higher_by_the_factor(cut: MonoCut, factor: float)
 
 
 def test_copies_are_other_utterances_of_other_speakers(cut: MonoCut) -> None:
-    copies = sped_up([cut], [0.9, 1.1])
+    copies = list(sped_up([cut], [0.9, 1.1]))
     assert [copy.id for copy in copies] == ["a-1_sp0.9", "a-1_sp1.1"]
     assert [copy.supervisions[0].speaker for copy in copies] == ["a_sp0.9", "a_sp1.1"]
     assert [copy.supervisions[0].text for copy in copies] == ["hum", "hum"]
     assert (cut.id, cut.supervisions[0].speaker) == ("a-1", "a")
-    assert sped_up([cut], None) == sped_up([cut], ()) == []
+    assert list(sped_up([cut], None)) == list(sped_up([cut], ())) == []
 
 
 @pytest.mark.parametrize("factors", [(1.0,), (0.9, 0.9)])

@@ -26,11 +26,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from asr_kd.checksums import SEAL, checksum
+from asr_kd.checksums import SEAL, checksum, sealed
 from asr_kd.cli import app
 from asr_kd.distill import store
 from asr_kd.features import extract
 from asr_kd.files import read_json
+from asr_kd.integrity import files_of
 from asr_kd.interval import VARIABLE
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.pipeline import STAGE_NAMES
@@ -197,7 +198,15 @@ def compare(expected: dict[str, str], root: Path) -> list[str]:
     for name in STAGE_NAMES:
         ours, theirs = (read_json(work.record(name))["fingerprint"] for work in (Workspace(root), straight))
         different += [f".done/{name}.json"] * (ours != theirs)
-    return different + check(root)
+    return different + check(root) + unrecorded(root)
+
+
+def unrecorded(root: Path) -> list[str]:
+    """Final files of which no stage has the checksum, and no shared folder."""
+    recorded = {file for name in STAGE_NAMES for file in files_of(Workspace(root), name)[0]}
+    for folder in {path.parent for path in root.rglob(SEAL)}:
+        recorded |= {(folder / file).relative_to(root).as_posix() for file in sealed(folder)}
+    return [f"{name}: not recorded" for name in hashes(root) if name not in recorded and name[0] != "."]
 
 
 @contextmanager

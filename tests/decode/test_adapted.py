@@ -19,7 +19,7 @@ def store(path: Path, frames: dict[str, int], dim: int) -> FrameStore:
 def test_each_frame_has_the_values_of_both_stores(tmp_path: Path) -> None:
     first = store(tmp_path / "fmllr", {"a": 7, "b": 5, "c": 6}, 3)
     second = store(tmp_path / "fbank", {"c": 6, "a": 7, "d": 9}, 2)
-    joined = side_by_side(first, second)
+    joined = dict(side_by_side(first, second))
     assert list(joined) == ["a", "c"]
     for name, rows in joined.items():
         assert rows.dtype == np.float16
@@ -29,4 +29,4 @@ def test_each_frame_has_the_values_of_both_stores(tmp_path: Path) -> None:
 def test_frames_that_differ_in_number_name_the_utterance(tmp_path: Path) -> None:
     first, second = store(tmp_path / "fmllr", {"a": 7}, 3), store(tmp_path / "fbank", {"a": 8}, 2)
     with pytest.raises(UserError, match=r"fmllr: a has 7 frames, 8 in .*--stage 1 \(features\)"):
-        side_by_side(first, second)
+        list(side_by_side(first, second))

@@ -15,6 +15,9 @@ from asr_kd.decode.recognition import Recognition, Task, in_processes
 from asr_kd.decode.search import Hypothesis
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
+from asr_kd.pipeline import Job
+from asr_kd.recipe import Recipe
+from asr_kd.workspace import Workspace
 
 PDFS = 5
 LENGTHS = {"c": 4, "a": 9, "bad": 3, "b": 6}
@@ -63,11 +66,15 @@ def through(items: Iterable[Any], title: str, total: int | None = None) -> Itera
     return items
 
 
+def job(jobs: int) -> Job:
+    return Job(Recipe(), Workspace(Path()), jobs=jobs)
+
+
 def run(jobs: int, alignment: FrameStore | None = None) -> Recognition:
     acoustics = Acoustics(lambda utterance: posteriors(utterance) - LOG_PRIOR, LOG_PRIOR)
     seconds = {utterance: float(frames) for utterance, frames in LENGTHS.items()}
     task = Task(acoustics, ArgMax(), alignment)
-    return Recognition(in_processes(task.recognise, seconds, jobs, through, "toy"))
+    return Recognition(in_processes(lambda: task.recognise, seconds, job(jobs), through, "toy"))
 
 
 def test_results_do_not_depend_on_the_number_of_workers() -> None:
@@ -99,7 +106,7 @@ def test_frame_accuracy_is_that_of_the_posteriors_on_aligned_utterances(tmp_path
 def test_a_dying_worker_ends_the_run_with_a_remedy() -> None:
     task = Task(Acoustics(posteriors, None), Dying())
     with pytest.raises(UserError, match="--jobs"):
-        in_processes(task.recognise, {"a": 1.0}, 1, through, "toy")
+        in_processes(lambda: task.recognise, {"a": 1.0}, job(1), through, "toy")
 
 
 def test_batches_give_what_single_searches_give(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr_kd.decode import systems
+from asr_kd.decode import loading
 from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.systems import LAST_TREE, Decoding, Speech, System
 from asr_kd.decode.tuning import Point
@@ -54,9 +54,10 @@ def test_the_ensembles_mean_is_that_of_the_targets_unless_decode_says_otherwise(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     means = []
-    monkeypatch.setattr(systems, "load_network", lambda work, names, mean: means.append(mean))
+    monkeypatch.setattr(loading, "load_network", lambda work, names, mean: means.append(mean))
     for keys in ({}, {"mean": "geometric"}):
-        Decoding(with_decode(job, **keys), [])._load_networks("ensemble")
+        changed = with_decode(job, **keys)
+        loading.load_networks(changed.work, changed.recipe, "ensemble")
     assert means == ["arithmetic", "geometric"]
 
 

@@ -1,5 +1,7 @@
 """The compass search against the whole grid, and word error rate against a count by hand."""
 
+from collections.abc import Callable
+
 import pytest
 
 from asr_kd.decode.tuning import Point, tune, word_error_rate
@@ -36,3 +38,26 @@ def test_word_error_rate_pools_utterances_and_counts_missing_ones_as_deleted() -
     references = {"u": ["a", "b", "c"], "v": ["d"], "w": ["e", "f"]}
     hypotheses = {"u": ["a", "x", "c", "y"], "v": []}
     assert word_error_rate(references, hypotheses) == pytest.approx((1 + 1 + 1 + 2) / 6)
+
+
+def test_a_sample_that_misleads_costs_searches_of_all_but_not_the_minimum() -> None:
+    def valley(centre: float) -> Callable[[Point], float]:
+        return lambda point: 0.3 + 0.001 * (point.lm_scale - centre) ** 2 + 0.02 * point.word_penalty
+
+    sampled: list[Point] = []
+
+    def misleading(point: Point) -> float:
+        sampled.append(point)
+        return valley(14)(point)
+
+    visited = tune(GRID, 12.0, valley(10), misleading)
+    assert next(iter(visited)) == Point(10, 0.0)
+    assert {point.lm_scale % 2 for point in sampled} == {0} and Point(14, 0.0) in sampled
+    assert {point.lm_scale for point in visited} == {15, 14, 13, 12, 11, 10, 9}
+
+
+def test_a_sample_that_leads_well_saves_searches_of_all() -> None:
+    def valley(point: Point) -> float:
+        return 0.3 + 0.001 * (point.lm_scale - 16) ** 2 + 0.02 * point.word_penalty
+
+    assert len(tune(GRID, 12.0, valley, valley)) == 4  # the minimum, its two neighbours, and one penalty

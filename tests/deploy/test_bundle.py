@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damage import EXAMPLES, Steps, damaged, damages, read_or_refuse
+from hypothesis import example, given
 from tiny_experiment import BINS, NETWORK, NUM_PDFS, make_experiment, monophone_tree, random_model
 from typer.testing import CliRunner
 
@@ -81,6 +83,18 @@ def test_a_damaged_or_newer_bundle_is_one_line(copy: Path, message: str) -> None
     with pytest.raises(UserError, match=message) as error:
         load_bundle(copy)
     assert "\n" not in str(error.value)
+
+
+@EXAMPLES
+@given(damages())
+@example([("replace", 0.0, 1.0, b'{"format": 1, "files": {}}')])
+@example([("replace", 0.0, 1.0, b'{"format": 1, "files": {"../../x": {"bytes": 0, "sha256": ""}}}')])
+def test_any_bundle_json_is_read_or_refused_in_one_line(bundle: Path, tmp_path: Path, steps: Steps) -> None:
+    folder = tmp_path / "bundle"
+    if not folder.exists():
+        shutil.copytree(bundle, folder)
+    (folder / ABOUT).write_bytes(damaged((bundle / ABOUT).read_bytes(), steps))
+    read_or_refuse(lambda: load_bundle(folder).normalisation)
 
 
 def test_an_export_may_be_repeated_but_covers_nothing_else(experiment: Workspace, copy: Path, tmp_path: Path) -> None:

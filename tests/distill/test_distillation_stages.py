@@ -14,6 +14,7 @@ from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import read_json
 from asr_kd.nn.inputs import load_frames
+from asr_kd.nn.metrics import read_history
 from asr_kd.nn.posteriors import load_scorer
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Recipe, Student, Targets, Teachers
@@ -72,7 +73,7 @@ def test_the_targets_are_the_ensembles_posteriors(work: Workspace) -> None:
 
 
 def test_the_student_starts_anew_and_learns(work: Workspace) -> None:
-    description, history = (read_json(work.model("student") / name) for name in ("model.json", "history.json"))
+    description, history = read_json(work.model("student") / "model.json"), read_history(work.model("student"))
     assert description["seed"] == [0, "student"]
     assert history[-1]["dev_frame_accuracy"] > 0.35
     assert history[-1]["train_loss"] < history[0]["train_loss"]
@@ -128,10 +129,10 @@ def test_an_unaligned_utterance_is_left_out(tmp_path: Path) -> None:
 def test_a_member_that_fails_ends_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     work, original = toy_workspace(tmp_path), teachers.train
 
-    def failing(path: Path, *arguments: object) -> object:
+    def failing(path: Path, *arguments: object, **named: object) -> object:
         if path.name == "member-01":
             raise UserError("member-01 fails")
-        return original(path, *arguments)  # type: ignore[arg-type]
+        return original(path, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(teachers, "train", failing)
     with pytest.raises(UserError, match="member-01 fails"):

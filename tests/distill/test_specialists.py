@@ -14,6 +14,7 @@ from asr_kd.experiment.sharing import CellRun
 from asr_kd.files import read_json, write_json
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.inputs import load_frames
+from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import AcousticModel, load_model
 from asr_kd.nn.posteriors import load_scorer
 from asr_kd.nn.seeds import generator
@@ -163,7 +164,7 @@ def test_the_stage_trains_each_clusters_specialist(work: Workspace) -> None:
     generalist = load_model(work.member(0))
     for index in range(PLAN.count):
         description = read_json(work.specialist(index) / "model.json")
-        history = read_json(work.specialist(index) / "history.json")
+        history = read_history(work.specialist(index))
         subset = torch.tensor(description["classes"])
         assert description["num_pdfs"] == PLAN.classes + 1 == len(subset) + 1
         assert description["seed"] == [0, "specialist", index]

@@ -19,6 +19,7 @@ from asr_kd.files import read_json
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.hashes import file_hash, joint_hash
 from asr_kd.nn.inputs import load_frames, load_inputs
+from asr_kd.nn.metrics import read_history
 from asr_kd.nn.posteriors import load_ensemble
 from asr_kd.nn.seeds import generator
 from asr_kd.nn.training import Run, train
@@ -240,7 +241,7 @@ def test_students_learn_from_every_loss(taught: Workspace, tmp_path: Path, chang
         (work.root / "models" / name).symlink_to(taught.model(name))
     recipe = RECIPE.model_copy(update={"student": RECIPE.student.model_copy(update=changes)})
     student.run(Job(recipe, work))
-    history = read_json(work.model("student") / "history.json")
+    history = read_history(work.model("student"))
     labels = load_frames(work, NETWORK, "dev").labels
     chance = float(torch.bincount(labels).max()) / len(labels)
     assert history[-1]["dev_frame_accuracy"] > chance + 0.2

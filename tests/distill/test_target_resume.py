@@ -9,8 +9,8 @@ from toy_experiment import NETWORK, TRAINING, toy_workspace
 
 from asr_kd.distill import store as store_module
 from asr_kd.distill import targets as targets_module
+from asr_kd.distill.asking import estimate_bytes
 from asr_kd.distill.store import PROGRESS, SoftFrames, StoreWriter, condense
-from asr_kd.distill.targets import estimate_bytes
 from asr_kd.errors import UserError
 from asr_kd.nn.posteriors import Ensemble
 from asr_kd.pipeline import Job

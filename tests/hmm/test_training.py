@@ -71,7 +71,7 @@ def test_fmllr_brings_a_shifted_speaker_back() -> None:
     gmm = spread(2)
     speech, true = drawn_speech(gmm, copies=40)
     shift = torch.tensor([3.0, -2.0, 0.0, 1.0, 0.0, 2.0])
-    second = torch.from_numpy(speech.speaker_of_frames() == 1)
+    second = torch.from_numpy(np.repeat(speech.speaker_of, speech.frames) == 1)
     moved = Speech(**{**speech.__dict__, "features": speech.features + second[:, None] * shift})
     transforms = estimate_fmllr(gmm, moved, true, min_frames=100)
     restored = moved.adapted(transforms)

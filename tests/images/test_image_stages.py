@@ -16,6 +16,7 @@ from asr_kd.files import read_json
 from asr_kd.images.offset import with_offset
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
+from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import load_model
 from asr_kd.nn.posteriors import load_ensemble
 from asr_kd.nn.training import HardTargets, Run, train
@@ -131,7 +132,7 @@ def test_a_network_in_network_teaches_lenet(tmp_path: Path, kind: str) -> None:
     assert results["images"] == {"train": 30, "dev": 10, "test": 20} and results["dev_held_out"]
     assert results["systems"]["teacher"]["parameters"] == 966_986
     assert results["systems"]["student"]["parameters"] == 657_080
-    history = read_json(Workspace(tmp_path / "exp").model("student") / "history.json")
+    history = read_history(Workspace(tmp_path / "exp").model("student"))
     assert np.isfinite([row["train_loss"] for row in history]).all()
 
 

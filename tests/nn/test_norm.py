@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from toy_experiment import DIM, NETWORK, NUM_PDFS, TRAINING
 
-from asr_kd.files import read_json
 from asr_kd.nn.inputs import Inputs
+from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import BATCH_MOMENTUM, WEIGHTS, AcousticModel, load_model
 from asr_kd.nn.seeds import generator
 from asr_kd.nn.training import HardTargets, Run, evaluate, train
@@ -133,7 +133,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(inputs: Inputs, tmp_path: Path
 def test_a_normalised_network_comes_back_from_disk_as_accurate(inputs: Inputs, tmp_path: Path) -> None:
     run = Run(NETWORK.model_copy(update={"norm": "batch"}), TRAINING, (0,), inputs.num_pdfs, inputs.data)
     train(tmp_path, run, inputs.train, inputs.dev, HardTargets(inputs.train.labels), silent)
-    model, best = load_model(tmp_path), max(row["dev_frame_accuracy"] for row in read_json(tmp_path / "history.json"))
+    model, best = load_model(tmp_path), max(row["dev_frame_accuracy"] for row in read_history(tmp_path))
     assert model.running_mean.any()
     row = evaluate(model, inputs.dev.standardised(model), torch.float32)
     assert row["dev_frame_accuracy"] == pytest.approx(best) and best > 0.4
