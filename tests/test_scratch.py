@@ -1,5 +1,7 @@
 """Arrays in files without a name, and what is made ahead of its taker."""
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,17 +12,10 @@ import torch
 
 from asr_kd import scratch
 from asr_kd.ahead import mapped_ahead
-from asr_kd.features.store import FrameStore, write_store
-from asr_kd.nn.frames import Frames
+from asr_kd.features.store import write_store
 
 STATUS = Path("/proc/self/status")
 BIG = (3000, 128)  # float32: more than stays in memory
-
-
-def private_bytes() -> int:
-    """Memory of this process that no file holds."""
-    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("RssAnon:")]
-    return 1024 * int(line.split()[1])
 
 
 def test_a_large_array_lies_in_a_file_that_nobody_sees(tmp_path: Path) -> None:
@@ -50,20 +45,44 @@ def test_stacked_is_what_cat_makes(tmp_path: Path) -> None:
     assert len(longer) == 400_000 and np.array_equal(longer[:300_000], rows)
 
 
+PRIVATE_GROWTH = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+import torch
+from asr_kd.features.store import FrameStore
+from asr_kd.nn.frames import Frames
+from asr_kd.scratch import scratch_in
+
+def private_bytes():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
+    return 1024 * int(line.split()[1])
+
+root = Path(sys.argv[1])
+with scratch_in(root) if sys.argv[2] == "mapped" else nullcontext():
+    before = private_bytes()
+    frames = Frames.load(FrameStore(root / "x"), FrameStore(root / "a"))
+    batches = frames.shuffled_batches(1000, (0,))
+    print(private_bytes() - before)
+torch.save(torch.cat(list(batches)), root / sys.argv[2])
+"""
+
+
 @pytest.mark.skipif(not STATUS.exists(), reason="this system does not say what is private")
 def test_frames_take_no_memory_of_their_own(tmp_path: Path) -> None:
-    """Twenty megabytes of features, their labels and their order."""
+    """Twenty megabytes of features, their labels and their order; in processes with no memory to use again."""
     features, labels = np.zeros((500, 40), np.float16), np.zeros((500, 1), np.int16)
     for folder, array in (("x", features), ("a", labels)):
         write_store(tmp_path / folder, ((f"u{number}", array) for number in range(500)), {})
-    with scratch.scratch_in(tmp_path):
-        before = private_bytes()
-        frames = Frames.load(FrameStore(tmp_path / "x"), FrameStore(tmp_path / "a"))
-        batches = frames.shuffled_batches(1000, (0,))
-        assert private_bytes() - before < 4e6
-    frames = Frames.load(FrameStore(tmp_path / "x"), FrameStore(tmp_path / "a"))
-    assert private_bytes() - before > 20e6, "without, they do"
-    assert all(torch.equal(*pair) for pair in zip(batches, frames.shuffled_batches(1000, (0,)), strict=True))
+
+    def growth(how: str) -> int:
+        command = [sys.executable, "-c", PRIVATE_GROWTH, str(tmp_path), how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert growth("mapped") < 4e6
+    assert growth("private") > 20e6, "without, they do"
+    orders = [torch.load(tmp_path / how, weights_only=True) for how in ("mapped", "private")]
+    assert torch.equal(*orders)
 
 
 def test_little_is_made_ahead() -> None:
