@@ -65,6 +65,9 @@ class Workspace:
     def alignment(self, split: str) -> Path:
         return self.hmm / "alignment" / split
 
+    def failed_alignments(self, split: str) -> Path:
+        return self.hmm / f"failed-{split}.json"
+
     def adapted(self, split: str, kind: str = "fmllr") -> Path:
         """Speaker-adapted features, made by the first stage whose network reads them. kind: fmllr or fmllr+fbank."""
         return self.hmm / kind / split

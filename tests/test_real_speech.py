@@ -57,7 +57,7 @@ def work(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspa
 def test_every_utterance_is_aligned_word_by_word(work: Workspace) -> None:
     for split, count in zip(("train", "dev", "test"), PARTS.values(), strict=True):
         store = FrameStore(work.alignment(split))
-        assert read_json(work.hmm / f"failed-{split}.json") == []
+        assert read_json(work.failed_alignments(split)) == []
         cuts = list(load_cuts(work.manifest(split)))
         cuts += sped_up(cuts, (1.1,)) if split == "train" else []
         assert len(store) == len(cuts) == count * (2 if split == "train" else 1)

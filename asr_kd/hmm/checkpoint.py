@@ -130,7 +130,7 @@ class FinishedSteps:
     """Which steps of a training are finished, in a file of their own: `hmm/steps.json`."""
 
     def __init__(self, path: Path, identity: str) -> None:
-        self._path, self._identity = path, identity
+        self._path, self.identity = path, identity
         try:
             listed = read_json(path)
             steps = listed["steps"] if listed["identity"] == identity else {}
@@ -149,4 +149,4 @@ class FinishedSteps:
     def add(self, name: str, files: list[Path]) -> None:
         folder = self._path.parent
         self._steps[name] = {file.relative_to(folder).as_posix(): checksum_of(file.read_bytes()) for file in files}
-        write_json(self._path, {"identity": self._identity, "steps": self._steps})
+        write_json(self._path, {"identity": self.identity, "steps": self._steps})

@@ -58,7 +58,7 @@ def left_out(work: Workspace) -> dict[str, dict[str, int]]:
         for stage, path in excluded.items()
         if path.exists()
     }
-    failed = {split: work.hmm / f"failed-{split}.json" for split in SPLITS}
+    failed = {split: work.failed_alignments(split) for split in SPLITS}
     align = {split: len(read_json(path)) for split, path in failed.items() if path.exists()}
     return counts | ({"align": align} if align else {})
 

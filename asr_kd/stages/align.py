@@ -43,10 +43,9 @@ def run(job: Job) -> None:
     compiler = TranscriptCompiler(phone_set, Lexicon.read(job.work.lang / "lexicon.txt").entries)
     with threads(1), alignment_spread(job):  # batches of utterances run in threads of their own
         speech = {split: load_split(job, split, compiler) for split in SPLITS}
-        sat = train(job, speech["train"][0], compiler, phone_set)
-        for split in job.progress(SPLITS, "final alignment"):
-            alignments = [steps.align_adapted(sat, part, job.recipe.hmm, job.jobs)[0] for part in speech[split]]
-            write_alignment(job, split, sat, speech[split], alignments)
+        finished = FinishedSteps(job.work.hmm / "steps.json", origin(job))
+        sat = train(job, finished, speech["train"][0], compiler, phone_set)
+        align_finally(job, finished, sat, speech)
     if job.recipe.hmm.realignment:
         realign(job, sat, speech, job.recipe.hmm.realignment)
     write_boundaries(job)
@@ -71,7 +70,9 @@ def load_part(job: Job, split: str, cuts: Iterable[MonoCut], compiler: Transcrip
     return load_speech(FrameStore(job.work.features("mfcc", split)), speakers, graphs, job.device)
 
 
-def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet) -> steps.Step:
+def train(
+    job: Job, finished: FinishedSteps, speech: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet
+) -> steps.Step:
     """mono → tri → lda → sat, each saved as it is finished; returns the last."""
     hmm, seed, jobs = job.recipe.hmm, job.recipe.seed, job.jobs
     made: list[steps.Step] = []
@@ -81,8 +82,6 @@ def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: Pho
         ("lda", lambda saved: steps.train_lda(speech, made[-1], phone_set, hmm, seed, jobs, saved)),
         ("sat", lambda saved: steps.train_sat(speech, made[-1], phone_set, hmm, seed, jobs, saved)),
     ]
-    made_from = origin(job)
-    finished = FinishedSteps(job.work.hmm / "steps.json", made_from)
     for name, make in job.progress(recipe, "GMM training"):
         folder = job.work.gmm(name)
         if finished.has(name):
@@ -90,7 +89,7 @@ def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: Pho
             made.append(steps.Step.load(folder, job.device).copied())
             continue
         job.log.info("%s:", name)
-        checkpoint = Checkpoint(folder / "checkpoint", made_from)
+        checkpoint = Checkpoint(folder / "checkpoint", finished.identity)
         make(checkpoint).save(folder)
         made.append(steps.Step.load(folder, job.device).copied())  # as a run that resumes has it
         checkpoint.remove()
@@ -98,9 +97,20 @@ def train(job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: Pho
     return made[-1]
 
 
+def align_finally(job: Job, finished: FinishedSteps, sat: steps.Step, speech: dict[str, list[Speech]]) -> None:
+    """One tied state for every frame of every split."""
+    for split in job.progress(SPLITS, "final alignment"):
+        if finished.has(name := f"alignment of {split}"):
+            job.log.info("%s: finished already", name)
+            continue
+        alignments = [steps.align_adapted(sat, part, job.recipe.hmm, job.jobs)[0] for part in speech[split]]
+        write_alignment(job, split, sat, speech[split], alignments)
+        finished.add(name, list(files_below([job.work.alignment(split), job.work.failed_alignments(split)])))
+
+
 def origin(job: Job) -> str:
-    """What the GMMs are trained on and how: a run that resumes takes over the steps of the same."""
-    files = [job.work.features("mfcc", "train") / "index.json", job.work.lang / "lexicon.txt"]
+    """What is aligned, by what and how: a run that resumes takes over the steps of the same."""
+    files = [job.work.lang / "lexicon.txt", *(job.work.features("mfcc", split) / "index.json" for split in SPLITS)]
     return digest([fingerprint(job.recipe, "align"), *map(checksum, files)])
 
 
@@ -186,7 +196,7 @@ def write_alignment(
             failed.extend(part.utterances[u] for u in sorted(missing))
 
     aligned = write_store(job.work.alignment(split), tables(), {"num_pdfs": tree.num_pdfs, "tree_hash": tree.digest})
-    write_json(job.work.hmm / f"failed-{split}.json", failed)
+    write_json(job.work.failed_alignments(split), failed)
     frames = np.sum([occupancies(states, tree.num_pdfs) for states in pdfs], axis=0)
     silence = frames[tree.silence_pdfs()].sum() / frames.sum()
     job.log.info("%s: %d aligned, silence %.3f of the frames", split, len(aligned), silence)

@@ -39,7 +39,7 @@ def run(job: Job) -> None:
     tables = follow_transcripts(job, tree, matches) if tree else pdf_columns(matches)
     for split, rows in tables.items():
         write_store(work.alignment(split), rows, {"num_pdfs": num_pdfs, "tree_hash": tree.digest if tree else None})
-        write_json(work.hmm / f"failed-{split}.json", matches[split].left_out)
+        write_json(work.failed_alignments(split), matches[split].left_out)
     write_boundaries(job, tables)
     unknown = sorted(set(alignments).difference(*(FrameStore(work.features("fbank", split)) for split in SPLITS)))
     job.log.info("%d pdfs; %d utterances of the archives are in no split%s", num_pdfs, len(unknown), examples(unknown))

@@ -63,7 +63,7 @@ def test_pdfs_and_a_tree_give_back_phones_states_and_words(
         store = FrameStore(work.alignment(split))
         assert store.meta["num_pdfs"] == tree.num_pdfs
         assert {name: store[name].tolist() for name in store} == {name: table.tolist() for name, table in rows.items()}
-        assert read_json(work.hmm / f"failed-{split}.json") == []
+        assert read_json(work.failed_alignments(split)) == []
     model = Gmm.load(work.gmm("sat"))
     assert model.num_gaussians == 0
     codes = [np.ravel_multi_index(t[:, 1:5].T, (len(PHONES),) * 3 + (5,)) for t in alignments["train"].values()]
