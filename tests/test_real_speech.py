@@ -59,7 +59,7 @@ def test_every_utterance_is_aligned_word_by_word(work: Workspace) -> None:
         store = FrameStore(work.alignment(split))
         assert read_json(work.failed_alignments(split)) == []
         cuts = list(load_cuts(work.manifest(split)))
-        cuts += sped_up(cuts, (1.1,)) if split == "train" else []
+        cuts += list(sped_up(cuts, (1.1,))) if split == "train" else []
         assert len(store) == len(cuts) == count * (2 if split == "train" else 1)
         for cut in cuts:
             numbers = store[cut.id][:, 5]
