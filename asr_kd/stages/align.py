@@ -44,7 +44,7 @@ def run(job: Job) -> None:
     with threads(1), alignment_spread(job):  # batches of utterances run in threads of their own
         speech = {split: load_split(job, split, compiler) for split in SPLITS}
         finished = FinishedSteps(job.work.hmm / "steps.json", origin(job))
-        sat = train(job, finished, speech["train"][0], compiler, phone_set)
+        sat = train(job, speech["train"][0], compiler, phone_set, finished)
         align_finally(job, finished, sat, speech)
     if job.recipe.hmm.realignment:
         realign(job, sat, speech, job.recipe.hmm.realignment)
@@ -71,7 +71,7 @@ def load_part(job: Job, split: str, cuts: Iterable[MonoCut], compiler: Transcrip
 
 
 def train(
-    job: Job, finished: FinishedSteps, speech: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet
+    job: Job, speech: Speech, compiler: TranscriptCompiler, phone_set: PhoneSet, finished: FinishedSteps
 ) -> steps.Step:
     """mono → tri → lda → sat, each saved as it is finished; returns the last."""
     hmm, seed, jobs = job.recipe.hmm, job.recipe.seed, job.jobs
