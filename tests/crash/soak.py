@@ -116,7 +116,8 @@ class Soak:
             self.exp.rename(self.folder / "straight")
             while outcome.kills.total() < kills or not all(outcome.kills[name] for name in STAGE_NAMES):
                 for number, name in enumerate(STAGE_NAMES):
-                    outcome.kills[name] += self.disturb(number, outcome.seconds[name])
+                    most = min(KILLS_OF_A_STAGE, max(kills - outcome.kills.total(), not outcome.kills[name]))
+                    outcome.kills[name] += self.disturb(number, outcome.seconds[name], most)
                 different = compare(expected, self.exp)
                 outcome.differences += [f"round {outcome.rounds}: {name}" for name in different]
                 if different:
@@ -132,14 +133,14 @@ class Soak:
     def exp(self) -> Path:
         return self.folder / "exp"
 
-    def disturb(self, number: int, seconds: float) -> int:
-        """Bring a stage to its end in spite of kills; how many there were."""
-        for kills in range(KILLS_OF_A_STAGE):
+    def disturb(self, number: int, seconds: float, most: int) -> int:
+        """Bring a stage to its end in spite of kills, at most so many; how many there were."""
+        for kills in range(most):
             delay = self.draws.uniform(0, LONGEST_DELAYS[kills > 0] * seconds)
             if self.finish(self.start(number), delay):
                 return kills
         self.finish(self.start(number), None)
-        return KILLS_OF_A_STAGE
+        return most
 
     def start(self, number: int) -> int:
         """Fork a run of one stage; its process id, which is its group's."""
