@@ -484,8 +484,8 @@ class Decode(Section):
     """Of a path's cost over the best one's. [scaled cost]"""
     max_active: Count = 7000
     """Of the graph, kept a frame. [states]"""
-    first_pass: Width = Width(beam=11.0, max_active=2500)
-    """The narrow search that adapts to speakers and tries out the scales."""
+    first_pass: Width = Width(beam=10.0, max_active=2000)
+    """The narrow search that adapts to speakers and tries out the scales, as wide as Kaldi's decode_fmllr.sh has it."""
     tuning_seconds: Positive = 1500.0
     """Of dev, for the trial of the scales. [s]"""
     coarse_seconds: Positive | None = 400.0
