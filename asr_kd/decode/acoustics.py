@@ -1,10 +1,12 @@
 """Acoustic scores of the systems: GMM log-likelihoods, or network posteriors over priors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
+from asr_kd import scratch
 from asr_kd.features.store import FrameStore
 from asr_kd.hmm.scorer import Scorer as GmmScorer
 from asr_kd.nn.posteriors import Scorer as NetworkScorer
@@ -39,6 +41,27 @@ def network_acoustics(scorer: NetworkScorer, split: str, prior_scale: float, loa
     """log posterior − prior_scale · log prior (the hybrid's scaled likelihood, Bourlard & Morgan 1994)."""
     log_prior = (prior_scale * scorer.log_prior).astype(np.float32)
     return Acoustics(lambda utterance: scorer.log_posteriors(split, utterance) - log_prior, log_prior, load)
+
+
+def kept(acoustics: Acoustics, frames: dict[str, int], num_pdfs: int) -> Acoustics:
+    """The same, with the scores of some utterances computed once for many searches; frames: of each of those.
+
+    They lie in a mapped file, so that of the processes forked after this call each finds what any has computed.
+    """
+    starts = dict(zip(frames, accumulate(frames.values(), initial=0), strict=False))
+    rows = scratch.array((sum(frames.values()), num_pdfs + 1), np.float32)  # the last column: whether they are there
+    rows[list(starts.values()), -1] = 0.0
+
+    def scores(utterance: str) -> np.ndarray:
+        if utterance not in starts:
+            return acoustics.scores(utterance)
+        own = rows[starts[utterance] : starts[utterance] + frames[utterance]]
+        if not own[0, -1]:
+            own[:, :-1] = acoustics.scores(utterance)
+            own[0, -1] = 1.0
+        return own[:, :-1]
+
+    return replace(acoustics, scores=scores)
 
 
 def alignment_log_prior(work: Workspace) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The systems of an experiment, ready for the search: graphs by tree, acoustics, speaker adaptation, tuned scales."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import numpy as np
 from asr_kd.checksums import seal, unseal
 from asr_kd.corpora.manifest import load_cuts, words_of
 from asr_kd.decode import loading
-from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, network_acoustics
+from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, kept, network_acoustics
 from asr_kd.decode.batches import BatchSearcher, in_batches
 from asr_kd.decode.journal import Journal
 from asr_kd.decode.k2_search import K2Graph, K2LatticeSearcher, K2Searcher, import_k2
@@ -69,6 +69,7 @@ class System:
 
     name: str
     tree: str
+    num_pdfs: int
     parameters: int
     acoustics: dict[str, Acoustics]
     adapting: tuple[float, float] = (0.0, 0.0)
@@ -127,14 +128,14 @@ class Decoding:
             acoustics[split] = network_acoustics(scorer, split, self.recipe.prior_scale, load)
         reads_adapted = scorer.ensemble.network.input != "fbank"
         network, search = read_json(self.work.adapting_seconds) if reads_adapted else (0.0, 0.0)
-        return System(name, LAST_TREE, scorer.parameters, acoustics, (network, search))
+        return System(name, LAST_TREE, len(scorer.log_prior), scorer.parameters, acoustics, (network, search))
 
     def _load_gmm(self, name: str, step: str) -> System:
         hmm = self.job.recipe.hmm
         scorer = load_gmm(self.work, step, hmm.lda_context, hmm.fmllr_min_frames)
         log_prior = alignment_log_prior(self.work) if step == LAST_TREE else None
         acoustics = {split: self._gmm_acoustics(scorer, step, split, log_prior) for split in SPLITS}
-        system = System(name, step, scorer.parameters, acoustics)
+        system = System(name, step, scorer.gmm.tree.num_pdfs, scorer.parameters, acoustics)
         if step != "sat":
             return system
         adapted, seconds = {}, np.zeros(2)
@@ -143,7 +144,7 @@ class Decoding:
             adapted[split] = self._gmm_acoustics(adapting, step, split, log_prior)
             if split == "test":
                 seconds += spent
-        return System(name, step, scorer.parameters, adapted, (float(seconds[0]), float(seconds[1])))
+        return replace(system, acoustics=adapted, adapting=(float(seconds[0]), float(seconds[1])))
 
     def _gmm_acoustics(self, scorer: Scorer, step: str, split: str, log_prior: np.ndarray | None) -> Acoustics:
         """Those of a step's scorer, whose transforms other machines find in a file."""
@@ -172,8 +173,10 @@ class Decoding:
         """Dev word error rates by point, the best first, of narrow searches of `tuning_seconds` of dev."""
         scales = self.recipe.gmm if system.name.startswith("gmm-") else self.recipe.network
         dev, coarse, seed = self.speech["dev"], self.recipe.coarse_seconds, self.job.recipe.seed
-        utterances = dev.sample(self.recipe.tuning_seconds, seed)
-        sampled = None
+        utterances, sampled = dev.sample(self.recipe.tuning_seconds, seed), None
+        store = FrameStore(self.work.features("mfcc", "dev"))
+        frames = {utterance: store.frames(utterance) for utterance in utterances if utterance in store}
+        system = replace(system, acoustics={"dev": kept(system.acoustics["dev"], frames, system.num_pdfs)})
         if coarse and 2 * coarse < sum(utterances.values()):
             sampled = partial(self._error_rate, system, dev.sample(coarse, seed))
         return tune(scales, self._start.lm_scale, partial(self._error_rate, system, utterances), sampled)

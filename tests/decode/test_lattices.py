@@ -52,7 +52,7 @@ def decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoding:
     monkeypatch.setattr(Speech, "load", lambda work, split: speech[split])
     monkeypatch.setattr(Decoding, "graph", lambda self, tree: work.graph(tree) / "HCLG.fst")
     monkeypatch.setattr(
-        Decoding, "_load", lambda self, name: System(name, LAST_TREE, 1, dict.fromkeys(SAID, acoustics))
+        Decoding, "_load", lambda self, name: System(name, LAST_TREE, 1, 1, dict.fromkeys(SAID, acoustics))
     )
     acoustics = Acoustics(scores.__getitem__, None)
     summary = {"scales": {"lm_scale": 2.0, "word_penalty": 0.5}}

@@ -45,7 +45,7 @@ def test_without_k2_its_back_end_is_refused_before_a_graph_is_read(job: Job, mon
     monkeypatch.setitem(sys.modules, "k2", None)
     (job.work.graph(LAST_TREE) / "HCLG.fst").unlink()
     acoustics = Acoustics(lambda utterance: np.zeros((2, 1), np.float32), None)
-    system = System("student", LAST_TREE, 1, dict.fromkeys(("dev", "test"), acoustics))
+    system = System("student", LAST_TREE, 1, 1, dict.fromkeys(("dev", "test"), acoustics))
     with pytest.raises(UserError, match=r"decode\.backend: k2 cannot be imported"):
         Decoding(with_decode(job, backend="k2"), []).search("toy", system, "dev", Point(1.0, 0.0))
 
