@@ -14,6 +14,7 @@ from asr_kd.hmm.gmm import Gmm
 from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.transitions import scale_transitions, self_loops
 from asr_kd.hmm.viterbi import align
+from asr_kd.memory import give_back
 
 BATCH_STATES = 60_000
 # Kaldi aligns with acoustic scale 0.1, self-loop scale 0.1, transition scale 1; here the acoustic scale is 1
@@ -94,8 +95,10 @@ def align_speech(
 
     if network is None:
         gmm.log_likelihoods(speech.features[:1])  # fills the caches that the threads share
+    give_back()
     with ThreadPoolExecutor(jobs) as threads:
         list(threads.map(align_batch, _batches(speech)))
+    give_back()
     return Alignment(codes, words, scores)
 
 
