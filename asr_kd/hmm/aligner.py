@@ -16,7 +16,7 @@ from asr_kd.hmm.transitions import scale_transitions, self_loops
 from asr_kd.hmm.viterbi import align
 from asr_kd.memory import give_back
 
-BATCH_STATES = 60_000
+BATCH_CELLS = 16_000_000  # states × frames; a byte of the search and some of scores for each
 # Kaldi aligns with acoustic scale 0.1, self-loop scale 0.1, transition scale 1; here the acoustic scale is 1
 SELF_LOOP_SCALE, TRANSITION_SCALE = 1.0, 10.0
 
@@ -103,13 +103,14 @@ def align_speech(
 
 
 def _batches(speech: Speech) -> list[list[int]]:
-    """Utterances of like length together, up to BATCH_STATES states."""
+    """Utterances of like length together, up to BATCH_CELLS."""
     batches: list[list[int]] = []
-    states = BATCH_STATES
+    states = frames = 0
     for u in np.argsort(-speech.frames, kind="stable").tolist():
-        if states + len(speech.graphs[u]) > BATCH_STATES:
+        more = len(speech.graphs[u])
+        if not batches or (states + more) * frames > BATCH_CELLS:
             batches.append([])
-            states = 0
+            states, frames = 0, int(speech.frames[u])  # the longest
         batches[-1].append(u)
-        states += len(speech.graphs[u])
+        states += more
     return batches
