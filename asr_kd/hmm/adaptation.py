@@ -10,7 +10,7 @@ from asr_kd.hmm.speech import Speech
 from asr_kd.hmm.training import speech_pdfs
 from asr_kd.hmm.transforms import FmllrStats
 
-BLOCK_FRAMES = 100_000
+BLOCK_FRAMES = 25_000
 
 
 def estimate_fmllr(

@@ -7,7 +7,7 @@ import numpy as np
 from asr_kd import scratch
 from asr_kd.hmm.tree import Tree
 
-PIECE_FRAMES = 1 << 16
+PIECE_FRAMES = 1 << 14
 SEGMENT_FRAMES = 4096
 
 

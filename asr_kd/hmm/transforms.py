@@ -28,6 +28,7 @@ def lda(counts: Tensor, sums: Tensor, second: Tensor, dim: int) -> Tensor:
 
 
 SPEAKERS = 64  # whose transforms are estimated together
+OUTER_FRAMES = 1000  # whose outer products are in memory at once
 
 
 class MlltStats:
@@ -79,11 +80,14 @@ class FmllrStats:
 
     def add(self, speaker: int, precisions: Tensor, targets: Tensor, features: Tensor, occupancies: Tensor) -> None:
         """Frames of one speaker. precisions (n, dim): Σ γ/σ²; targets (n, dim): Σ γ μ/σ²; features (n, dim)."""
-        dim = features.shape[1]
-        extended = torch.cat([features, features.new_ones((len(features), 1))], dim=1)
-        outer = (extended[:, :, None] * extended[:, None, :]).reshape(len(features), -1)
-        self.second[speaker] += (precisions.T @ outer).reshape(dim, dim + 1, dim + 1).double()
-        self.first[speaker] += (targets.T @ extended).double()
+        shape = self.second.shape[1:]
+        for some, precision, target in zip(
+            *(x.split(OUTER_FRAMES) for x in (features, precisions, targets)), strict=True
+        ):
+            extended = torch.cat([some, some.new_ones((len(some), 1))], dim=1)
+            outer = (extended[:, :, None] * extended[:, None, :]).reshape(len(some), -1)
+            self.second[speaker] += (precision.T @ outer).reshape(shape).double()
+            self.first[speaker] += (target.T @ extended).double()
         self.frames[speaker] += occupancies.sum().double()
 
     def estimate(self, min_frames: float, iterations: int = 20) -> Tensor:
