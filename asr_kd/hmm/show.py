@@ -84,12 +84,19 @@ def _leaves_per_phone(tree: Tree) -> Table:
 def _history(path: Path) -> Table:
     table = Table("iteration", "log-likelihood a frame", "Gaussians", "silence", "failed", title="training")
     log = path / "log.json"
-    for row in read_json(log) if log.exists() else []:
-        try:
-            cells = [row[key] for key in ("iteration", "gaussians", "failed")]
-            likelihood, silence = f"{row['log_likelihood_per_frame']:.3f}", f"{row['silence_share']:.1%}"
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{log}: not a history of training ({error}); run --stage 3 (align) again") from None
-        iteration, gaussians, failed = map(str, cells)
-        table.add_row(iteration, likelihood, gaussians, silence, failed)
+    try:
+        rows = [
+            (
+                str(row["iteration"]),
+                f"{row['log_likelihood_per_frame']:.3f}",
+                str(row["gaussians"]),
+                f"{row['silence_share']:.1%}",
+                str(row["failed"]),
+            )
+            for row in (read_json(log) if log.exists() else [])
+        ]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{log}: not a history of training ({error}); run --stage 3 (align) again") from None
+    for row in rows:
+        table.add_row(*row)
     return table

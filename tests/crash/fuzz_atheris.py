@@ -92,10 +92,15 @@ def corpus_target(name: str, folder: Path, known: Any) -> Target:
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("wav", "flac"):
         soundfile.write(folder / f"rec.{suffix}", numpy.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000)
-    part = {"train": ("part",), "dev": ("part",), "test": ("part",), "dir": str(folder)}
+    part = {"train": ("part",), "dev": ("dev",), "test": ("test",), "dir": str(folder)}
     if name == "kaldi":
         files = {(Path("part") / key).as_posix(): text for key, text in known.kaldi_files(folder).items()}
         files = {os.path.normpath(key): text for key, text in files.items()}
+        for split in ("dev", "test"):
+            (folder / split).mkdir(exist_ok=True)
+            (folder / split / "wav.scp").write_text(f"{split} {folder}/rec.flac\n")
+            (folder / split / "text").write_text(f"{split} you\n")
+            (folder / split / "utt2spk").write_text(f"{split} {split}\n")
         corpus = known.Corpus(kind="kaldi", untrusted=True, max_bad_fraction=1, **part)
         return Target(files, lambda root: known.checked(corpus, known.read_kaldi))
     manifests = importlib.import_module("asr_kd.corpora.json_manifests")
@@ -104,6 +109,10 @@ def corpus_target(name: str, folder: Path, known: Any) -> Target:
     spoken = b'{"id": "a", "recording_id": "r", "start": 0.1, "duration": 0.5, "text": "you", "speaker": "s"}\n'
     listed = b'{"id": "a", "speaker": "s", "text": "you", "audio": "rec.wav", "start": 0.1, "end": 0.5}\n'
     files = {"x_recordings_part.jsonl": recording, "x_supervisions_part.jsonl": spoken, "part.jsonl": listed}
+    for split in ("dev", "test"):
+        for file, content in files.items():
+            named = content.replace(b'"r"', f'"{split}"'.encode()).replace(b'"a"', f'"{split}"'.encode())
+            (folder / file.replace("part", split)).write_bytes(named.replace(b'"s"', f'"{split}"'.encode()))
     lhotse, own = (
         known.Corpus(kind=kind, untrusted=True, max_bad_fraction=1, **part) for kind in ("lhotse", "manifest")
     )

@@ -72,6 +72,7 @@ def test_an_undamaged_step_is_used(tmp_path: Path) -> None:
 @example("tree.json", [("replace", 0.0, 1.0, b'{"bases": null}')])
 @example("log.json", [("replace", 0.0, 1.0, b'[{"iteration": 1}]')])
 @example("log.json", [("replace", 0.0, 1.0, b'{"a": 1}')])
+@example("log.json", [("replace", 0.0, 1.0, b"1")])
 def test_steps(tmp_path: Path, name: str, steps: Steps) -> None:
     adapted_step().save(tmp_path / "sat")
     path = tmp_path / "sat" / name
