@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,7 @@ from asr_kd.executors.contract import Progress, Work
 from asr_kd.executors.local import LocalExecutor
 from asr_kd.recipe import Need
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(find_spec("ray") is not None, reason="test_ray.py has the same on a real Ray"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Traveller:
