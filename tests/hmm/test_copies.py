@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +94,21 @@ def test_training_copies_are_aligned_behind_the_originals(run_stage: Align, tmp_
             assert {word for *_, word in spoken} - {-1} == {0, 1}
     assert read_json(plain.hmm / "failed-train.json") == ["train-a-2"]
     assert set(read_json(sped.hmm / "failed-train.json")) <= {"train-a-2", "train-a-2_sp0.5"}
+
+
+def test_a_split_that_is_aligned_is_not_aligned_again(
+    run_stage: Align, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, aligned, align_adapted = run_stage(tmp_path, None), list[str](), steps.align_adapted
+
+    def counted(sat: steps.Step, speech: Speech, *others: Any) -> tuple[Alignment, Speech]:
+        aligned.append(speech.utterances[0].partition("-")[0])
+        return align_adapted(sat, speech, *others)
+
+    monkeypatch.setattr(steps, "align_adapted", counted)
+    again = Job(Recipe(), work)
+    align.run(again)
+    assert aligned == []
+    work.failed_alignments("dev").unlink()
+    align.run(again)
+    assert aligned == ["dev"] and read_json(work.failed_alignments("dev")) == ["dev-a-2"]
