@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -46,6 +46,11 @@ def array(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     with tempfile.TemporaryFile(dir=_State.folder, prefix=".scratch.", suffix=".tmp") as file:
         os.posix_fallocate(file.fileno(), 0, size)  # a page that finds no room later would be the end of the process
         return np.memmap(file, dtype, "r+", shape=shape).view(np.ndarray)
+
+
+def text_file() -> IO[str]:
+    """An empty text file without a name, to be written and read again."""
+    return tempfile.TemporaryFile("w+", encoding="utf-8", dir=_State.folder, prefix=".scratch.", suffix=".tmp")
 
 
 def enlarged(rows: np.ndarray, count: int) -> np.ndarray:

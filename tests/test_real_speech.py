@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_kd.corpora.manifest import load_cuts, sped_up, words_of
+from asr_kd.corpora.manifest import read_cuts, sped_up, words_of
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
 from asr_kd.pipeline import run_stages
@@ -58,7 +58,7 @@ def test_every_utterance_is_aligned_word_by_word(work: Workspace) -> None:
     for split, count in zip(("train", "dev", "test"), PARTS.values(), strict=True):
         store = FrameStore(work.alignment(split))
         assert read_json(work.failed_alignments(split)) == []
-        cuts = list(load_cuts(work.manifest(split)))
+        cuts = list(read_cuts(work.manifest(split)))
         cuts += list(sped_up(cuts, (1.1,))) if split == "train" else []
         assert len(store) == len(cuts) == count * (2 if split == "train" else 1)
         for cut in cuts:

@@ -12,29 +12,23 @@ from lhotse.serialization import deserialize_item
 from asr_kd.errors import UserError
 
 
-def load_cuts(path: Path) -> lhotse.CutSet:
-    """Read a split's cuts eagerly; cut.id is the utterance id, cut.supervisions[0] has its speaker and text."""
-    if not path.exists():
-        raise UserError(f"{path}: missing; run --stage 0 (prepare)")
-    try:
-        cuts = lhotse.load_manifest(path, lhotse.CutSet)
-        whole = all(isinstance(cut, lhotse.MonoCut) and len(cut.supervisions) == 1 for cut in cuts)
-    except Exception as error:  # lhotse, gzip and JSON each raise their own
-        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); run --stage 0 (prepare) again") from None
-    if not whole:
-        raise UserError(f"{path}: not cuts of one supervision each; run --stage 0 (prepare) again")
-    return cuts
+def read_cuts(path: Path, word_times: bool = False) -> Iterator[lhotse.MonoCut]:
+    """A split's cuts one after the other: as objects, all of a big corpus would take gigabytes.
 
-
-def read_cuts(path: Path) -> Iterator[lhotse.MonoCut]:
-    """A split's cuts one after the other: as objects, all of a big corpus would take gigabytes."""
+    cut.id is the utterance id, cut.supervisions[0] has its speaker and text; with `word_times`, also the true times of
+    its words as alignment["word"], where the corpus knows them: they take more room than all else.
+    """
     if not path.exists():
         raise UserError(f"{path}: missing; run --stage 0 (prepare)")
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             number = 0
             for number, line in enumerate(lines, 1):
-                cut = deserialize_item(json.loads(line))
+                fields = json.loads(line)
+                if not word_times:
+                    for supervision in fields["supervisions"]:
+                        supervision.pop("alignment", None)
+                cut = deserialize_item(fields)
                 if not (isinstance(cut, lhotse.MonoCut) and len(cut.supervisions) == 1):
                     raise ValueError(f"line {number} is not a cut of one supervision")
                 yield cut

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from asr_kd.decode.acoustics import Acoustics, Load
+from asr_kd.decode.confidence import confidences, information, tune_confidence
 from asr_kd.decode.lattice_search import KaldiLatticeSearcher, LatticeSearcher
 from asr_kd.decode.loading import load_searcher
 from asr_kd.decode.nbest import NBest, edits, merge
@@ -128,9 +129,13 @@ class SecondPass:
         lists = {split: {u: r.nbest for u, r in found.items() if r.nbest} for split, found in listed.items()}
         if self.recipe.rescore:
             lists, summary["rescored"] = self._rescore(system, lists, searched)
+        scale = tune_confidence(lists["dev"], self._references("dev"))
+        told = {split: information(lists[split], self._references(split), scale) for split in SPLITS}
+        summary["confidence"] = {"scale": scale, "normalised_cross_entropy": told}
         for split in SPLITS:
             write_text(folder / f"{split}.nbest", self._nbest_lines(lists[split]))
-            write_text(folder / f"{split}.ctm", self._ctm(system, split, lists[split], searched))
+            sure = {utterance: confidences(nbest, scale) for utterance, nbest in lists[split].items()}
+            write_text(folder / f"{split}.ctm", self._ctm(system, split, lists[split], sure, searched))
             if self.recipe.rescore:
                 write_text(folder / f"{split}.rescored.txt", self._text(split, lists[split]))
         write_json(path, summary)
@@ -211,7 +216,10 @@ class SecondPass:
                 lines.append("\t".join([*fields, " ".join(self._words(sentence))]) + "\n")
         return "".join(lines)
 
-    def _ctm(self, system: System, split: str, lists: Lists, searched: Point) -> str:
+    def _ctm(
+        self, system: System, split: str, lists: Lists, sure: dict[str, list[float]], searched: Point
+    ) -> str:
+        """sure: confidences of the words of each list's first sentence."""
         recipe, acoustics = self.decoding.recipe, system.acoustics[split]
         scales = (1 / searched.lm_scale, recipe.transition_scale, recipe.self_loop_scale)
         sentences = {utterance: self._words(nbest.words[0]) for utterance, nbest in lists.items()}
@@ -222,7 +230,7 @@ class SecondPass:
         title = f"{system.name} {split}, word times"
         timed = in_processes(load, seconds, self.job, self.job.progress, title, travels=away is not None)
         return "".join(
-            ctm_lines(u, spoken_words(sentences[u], timed[u].spans, lists[u].confidences()))
+            ctm_lines(u, spoken_words(sentences[u], timed[u].spans, sure[u]))
             for u in sorted(lists)
             if not timed[u].error
         )

@@ -1,4 +1,4 @@
-"""N-best lists: distinct sentences with their costs, their posteriors, and how sure each word of the best one is."""
+"""N-best lists: distinct sentences with their costs and posteriors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,6 @@ import numpy as np
 from asr_kd.decode.lattice import WordLattice
 from asr_kd.decode.search import Hypothesis
 from asr_kd.decode.tuning import Point
-
-GAP = -1
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,7 @@ class NBest:
     @property
     def posteriors(self) -> np.ndarray:
         """(n,) each sentence's share of the list's probability."""
-        shares = np.exp(self.costs.min() - self.costs)
-        return shares / shares.sum()
-
-    def confidences(self) -> list[float]:
-        """For each word of the first sentence, the posterior of the sentences that have it there when the two are
-        aligned for the fewest edits.
-        """
-        best, found = self.words[0], np.zeros(len(self.words[0]))
-        for words, posterior in zip(self.words, self.posteriors, strict=True):
-            pairs = kaldialign.align(best, words, GAP)
-            found += posterior * np.array([ours == theirs for ours, theirs in pairs if ours != GAP], dtype=float)
-        return found.clip(max=1.0).tolist()
+        return shares(self.costs)
 
     def rescored_costs(self, searched: Point, point: Point) -> np.ndarray:
         """(n,) costs with the last model of `lm_costs` at `point` in place of the graph's at `searched`, where the
@@ -56,6 +43,12 @@ class NBest:
         order = np.argsort(costs, kind="stable")
         words = tuple(self.words[place] for place in order)
         return replace(self, words=words, costs=costs[order], lm_costs=self.lm_costs[order])
+
+
+def shares(costs: np.ndarray) -> np.ndarray:
+    """(n,) costs to probabilities that sum to 1."""
+    found = np.exp(costs.min() - costs)
+    return np.asarray(found / found.sum())
 
 
 def merge(lattice: WordLattice | None, best: Hypothesis, count: int) -> list[tuple[tuple[int, ...], float]]:

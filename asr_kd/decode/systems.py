@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr_kd.checksums import seal, unseal
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.decode import loading
 from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, kept, network_acoustics
 from asr_kd.decode.batches import BatchSearcher, in_batches
@@ -49,12 +49,11 @@ class Speech:
 
     @staticmethod
     def load(work: Workspace, split: str) -> "Speech":
-        cuts = list(load_cuts(work.manifest(split)))
-        return Speech(
-            {cut.id: cut.duration for cut in cuts},
-            {cut.id: words_of(cut) for cut in cuts},
-            {cut.id: cut.supervisions[0].speaker for cut in cuts},
-        )
+        speech = Speech({}, {}, {})
+        for cut in read_cuts(work.manifest(split)):
+            speech.seconds[cut.id], speech.words[cut.id] = cut.duration, words_of(cut)
+            speech.speakers[cut.id] = cut.supervisions[0].speaker
+        return speech
 
     def sample(self, seconds: float, seed: int) -> dict[str, float]:
         """At least `seconds` of utterances, drawn without regard to speaker; all of them where there are no more."""

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from asr_kd.checksums import checksum, checksum_of
+from asr_kd.checksums import checksum
 from asr_kd.errors import UserError
+from asr_kd.features.store import open_array
 from asr_kd.files import atomic_path, read_json, write_json
 from asr_kd.hmm.aligner import Alignment
 from asr_kd.hmm.gmm import Gmm
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 STATE, TREE = "state.safetensors", "tree.json"
 GMM = ("pdf_of", "weights", "means", "variances")
 ROWS, COLUMNS = "features by row", "features by column"
+OF_FRAMES = ("codes", "words")  # an alignment's arrays: in files of their own, that neither writing nor reading copies
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,6 @@ class Checkpoint:
         tensors = {
             **{name: getattr(gmm, name) for name in GMM},
             "log_transitions": torch.from_numpy(gmm.log_transitions),
-            "codes": torch.from_numpy(alignment.codes),
-            "words": torch.from_numpy(alignment.words),
             "scores": torch.from_numpy(alignment.scores),
             **{f"{_layout(tensor)}/{name}": tensor for name, tensor in trainer.features_from.items()},
         }
@@ -65,6 +65,7 @@ class Checkpoint:
             "tree": gmm.tree.digest,
             "history": json.dumps(trainer.history),
             "rng": json.dumps(trainer.rng.bit_generator.state),
+            **{name: self._keep(name, getattr(alignment, name)) for name in OF_FRAMES},
         }
         metadata["checksum"] = _checksum(metadata, tensors)
         if self._tree != metadata["tree"]:
@@ -73,6 +74,25 @@ class Checkpoint:
         contents = save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata)
         with atomic_path(self.path / STATE) as temporary:
             temporary.write_bytes(contents)
+        for path in self.path.glob("*.npy"):
+            if path.name not in (f"{name}-{metadata[name]}.npy" for name in OF_FRAMES):
+                path.unlink()
+
+    def _keep(self, name: str, array: np.ndarray) -> str:
+        """Write an array that is not there yet; returns its checksum, a part of the file's name."""
+        digest = _digest(array)
+        path = self.path / f"{name}-{digest}.npy"
+        if not path.exists():
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        return digest
+
+    def _kept(self, name: str, digest: str) -> np.ndarray:
+        """What `_keep` wrote; UserError or ValueError where it is damaged."""
+        array = open_array(self.path, f"{name}-{digest}.npy")
+        if _digest(array) != digest:
+            raise ValueError(f"{name} has changed")
+        return array
 
     def load(self, device: str | torch.device = "cpu") -> Saved | None:
         """The state of a step of the same identity; one of another, or one that is damaged, is as good as none."""
@@ -102,7 +122,7 @@ class Checkpoint:
         }
         return Saved(
             gmm.to(device),
-            Alignment(*(tensors[name].numpy() for name in ("codes", "words", "scores"))),
+            Alignment(*(self._kept(name, metadata[name]) for name in OF_FRAMES), tensors["scores"].numpy()),
             json.loads(metadata["history"]),
             rng,
             features,
@@ -116,6 +136,12 @@ def _layout(tensor: Tensor) -> str:
     """How a matrix lies in memory: a product with it ends in other last bits when that changes."""
     by_column = tensor.ndim > 1 and not tensor.is_contiguous() and tensor.mT.is_contiguous()
     return COLUMNS if by_column else ROWS
+
+
+def _digest(array: np.ndarray) -> str:
+    digest = hashlib.blake2b(f"{array.dtype} {array.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
@@ -148,5 +174,5 @@ class FinishedSteps:
 
     def add(self, name: str, files: list[Path]) -> None:
         folder = self._path.parent
-        self._steps[name] = {file.relative_to(folder).as_posix(): checksum_of(file.read_bytes()) for file in files}
+        self._steps[name] = {file.relative_to(folder).as_posix(): checksum(file) for file in files}
         write_json(self._path, {"identity": self.identity, "steps": self._steps})

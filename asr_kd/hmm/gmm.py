@@ -94,16 +94,15 @@ class Gmm:
         """features (frames, dim) → (frames, P) log p(x | pdf), for the given pdfs (all by default)."""
         pdfs = np.arange(self.num_pdfs) if pdfs is None else pdfs
         bucket, row, tables = self._buckets
-        augmented = augment(features)
-        scores = features.new_empty((len(features), len(pdfs)))
+        augmented, columns, parts = augment(features), list[np.ndarray](), list[Tensor]()
         for number in np.unique(bucket[pdfs]):
             here = np.flatnonzero(bucket[pdfs] == number)
             rows = torch.from_numpy(row[pdfs[here]]).to(features.device)
             table = tables[number].index_select(1, rows)
-            components = augmented @ table.transpose(1, 2)  # (size, frames, pdfs)
-            mixed = components[0] if len(table) == 1 else components.logsumexp(dim=0)
-            scores[:, torch.from_numpy(here).to(features.device)] = mixed
-        return scores
+            parts.append(_log_sum(augmented @ table.transpose(1, 2)))  # of (size, frames, pdfs)
+            columns.append(here)
+        order = torch.from_numpy(np.argsort(np.concatenate(columns))).to(features.device)
+        return torch.cat(parts, 1).index_select(1, order)
 
     def posteriors(self, augmented: Tensor, pdf: int) -> tuple[Tensor, Tensor]:
         """Frames of one pdf, augmented (n, 2 dim + 1) → Gaussian posteriors (n, m) and log-likelihoods (n,)."""
@@ -177,6 +176,14 @@ def single_gaussians(tree: Tree, counts: Tensor, sums: Tensor, squares: Tensor, 
     pdf_of = torch.arange(tree.num_pdfs, device=means.device)
     ones = torch.ones(tree.num_pdfs, device=means.device)
     return Gmm(tree, pdf_of, ones, means.float(), variances.float(), log_transitions)
+
+
+def _log_sum(components: Tensor) -> Tensor:
+    """logsumexp over the first dimension, in the room of `components`: a third faster than in rooms of its own."""
+    if len(components) == 1:
+        return components[0]
+    largest = components.amax(0)
+    return components.sub_(largest).exp_().sum(0).log_().add_(largest)
 
 
 @dataclass

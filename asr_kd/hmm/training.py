@@ -156,8 +156,8 @@ def sums_by_number(
     numbers: rows, and the number of each, −1 for none.
     """
     counts = np.zeros(count)
-    sums = torch.zeros((count, features.shape[1]), dtype=torch.float64, device=features.device)
-    squares = torch.zeros_like(sums)
+    double = features.new_empty(0, dtype=torch.float64)
+    sums, squares = (scratch.tensor((count, features.shape[1]), double).zero_() for _ in range(2))
     for rows, given in numbers:
         known = np.flatnonzero(given >= 0)
         index = torch.from_numpy(given[known].astype(np.int64)).to(features.device)

@@ -27,7 +27,7 @@ def lda(counts: Tensor, sums: Tensor, second: Tensor, dim: int) -> Tensor:
     return (whiten @ directions.flip(1)[:, :dim]).T
 
 
-SPEAKERS = 64  # whose transforms are estimated together
+SPEAKERS = 8  # whose transforms are estimated together
 OUTER_FRAMES = 1000  # whose outer products are in memory at once
 
 

@@ -85,14 +85,11 @@ class _Batch:
         weight = np.where(slot < count, weights[row], IMPOSSIBLE)
         many = int((count > FEW_JOINS).sum())
         self.joined = self._indices(states)
-        self.tiers = [
-            (self._indices(before[a:b, :n]), self._floats(weight[a:b, :n]), n)
-            for a, b, n in ((0, FEW_JOINS, len(states)), (FEW_JOINS, width, many))
-            if n and b > a
-        ]
-        table = np.zeros((len(self.stay), max(width, 1)), dtype=np.int64)
-        table[states, : width or 1] = before.T if width else 0
-        self.before = table
+        self.few = [(self._indices(before[k]), self._floats(weight[k])) for k in range(min(width, FEW_JOINS))]
+        self.many = self._indices(before[FEW_JOINS:, :many]), self._floats(weight[FEW_JOINS:, :many])
+        self.before = before
+        self.join_of = np.full(len(self.stay), -1)
+        self.join_of[states] = np.arange(len(states))
 
     def search(self, emissions: list[Tensor], columns: list[np.ndarray]) -> list[Path]:
         frames = np.array([len(e) for e in emissions])
@@ -102,7 +99,8 @@ class _Batch:
         padded = torch.zeros((longest, int(offsets[-1])), device=self.device)
         for emission, a, b in zip(emissions, offsets[:-1], offsets[1:], strict=True):
             padded[: len(emission), a:b] = emission
-        choices = torch.zeros((longest, total), dtype=torch.uint8, device=self.device)
+        moves = torch.zeros((longest, total), dtype=torch.bool, device=self.device)
+        joins = torch.zeros((longest, len(self.joined)), dtype=torch.uint8, device=self.device)
         ending: dict[int, list[int]] = {}
         for u, length in enumerate(frames):
             ending.setdefault(int(length) - 1, []).append(u)
@@ -114,38 +112,48 @@ class _Batch:
         moved = torch.full_like(alpha, IMPOSSIBLE)
         for t in range(longest):
             if t:
-                alpha = self._step(alpha, moved, choices[t])
+                alpha = self._step(alpha, moved, moves[t], joins[t])
                 alpha += padded[t].index_select(0, column)
             for u in ending.get(t, ()):
                 score, best = (alpha[self.final[u]] + self.final_weight[u]).max(dim=0)
                 last[u], scores[u] = int(self.final[u][best]), float(score)
-        return self._trace(choices.cpu().numpy(), frames, last, scores)
+        return self._trace(moves.cpu().numpy(), joins.cpu().numpy(), frames, last, scores)
 
-    def _step(self, alpha: Tensor, moved: Tensor, choice: Tensor) -> Tensor:
-        """One frame: (S,) scores before → (S,) after, writing what was chosen: 0 stay, 1 forward, 2 + k join k."""
+    def _step(self, alpha: Tensor, moved: Tensor, move: Tensor, join: Tensor) -> Tensor:
+        """One frame: (S,) scores before → (S,) after, writing what was chosen: move (S,), whether to come from the
+        state before; join (J,), of the states with joins, 1 + k to come by the k-th, 0 to come by none.
+        """
         torch.add(alpha[:-1], self.move[1:], out=moved[1:])
         stayed = alpha + self.stay
-        torch.gt(moved, stayed, out=choice.view(torch.bool))
-        best = torch.maximum(stayed, moved)
-        for number, (before, weight, n) in enumerate(self.tiers):
-            score, slot = (alpha[before] + weight).max(dim=0)
-            states = self.joined[:n]
-            old = best[states]
-            better = score > old
-            best[states] = torch.where(better, score, old)
-            slot = (slot + 2 + number * FEW_JOINS).to(torch.uint8)
-            choice[states] = torch.where(better, slot, choice[states])
+        torch.gt(moved, stayed, out=move)
+        best = torch.maximum(stayed, moved, out=stayed)
+        if len(self.joined):
+            score = best.index_select(0, self.joined)
+            for number, (before, weight) in enumerate(self.few):
+                other = alpha.index_select(0, before).add_(weight)
+                join.masked_fill_(other > score, 1 + number)
+                score = torch.maximum(score, other, out=other)
+            if self.many[0].numel():
+                before, weight = self.many
+                other, slot = (alpha[before] + weight).max(dim=0)
+                some, code = score[: len(other)], join[: len(other)]
+                code.copy_(torch.where(other > some, (slot + 1 + FEW_JOINS).to(torch.uint8), code))
+                torch.maximum(some, other, out=some)
+            best.index_copy_(0, self.joined, score)
         return best
 
-    def _trace(self, choices: np.ndarray, frames: np.ndarray, last: np.ndarray, scores: np.ndarray) -> list[Path]:
+    def _trace(
+        self, moves: np.ndarray, joins: np.ndarray, frames: np.ndarray, last: np.ndarray, scores: np.ndarray
+    ) -> list[Path]:
         states = np.zeros((int(frames.max()), len(frames)), dtype=np.int64)
         state = last.copy()
         for t in range(int(frames.max()) - 1, -1, -1):
             states[t] = state
-            chosen = choices[t, state].astype(np.int64)
-            before = np.where(chosen == 0, state, np.where(chosen == 1, state - 1, 0))
-            joined = chosen >= 2
-            before[joined] = self.before[state[joined], chosen[joined] - 2]
+            before = state - moves[t, state]
+            number = self.join_of[state]
+            code = np.where(number >= 0, joins[t, number], 0) if joins.size else np.zeros_like(state)
+            joined = code > 0
+            before[joined] = self.before[code[joined].astype(np.int64) - 1, number[joined]]
             state = np.where(t < frames, before, state)
         return [Path(states[:length, u] - self.starts[u], float(scores[u])) for u, length in enumerate(frames)]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.decode.systems import LAST_TREE
 from asr_kd.decode.times import ctm_lines, spoken_words
 from asr_kd.errors import UserError
@@ -122,7 +122,7 @@ class Writer:
         UserError where none has.
         """
         store = FrameStore(self.job.work.alignment(split))
-        cuts = [cut for cut in load_cuts(self.job.work.manifest(split)) if cut.id in store]
+        cuts = [cut for cut in read_cuts(self.job.work.manifest(split)) if cut.id in store]
         known = sorted((cut for cut in cuts if has_phones(store[cut.id])), key=lambda cut: cut.id)
         if not known:
             raise UserError(f"{store.path}: has pdfs but no phones; write --what alignment, or give hmm.external.tree")

@@ -1,6 +1,6 @@
 """Experiments side by side, with paired significance: for the terminal and as a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,8 @@ def terminal_tables(comparison: Comparison) -> list[TerminalTable | Text]:
     return [*map(_for_terminal, tables), Text("\n".join((LEGEND, *comparison.notes)))]
 
 
-def page(comparison: Comparison) -> str:
-    """The comparison as one HTML file."""
+def page(comparison: Comparison) -> Iterator[str]:
+    """The comparison as one HTML file, part by part."""
     experiments = comparison.experiments
     sections = []
     for table in comparison.systems:

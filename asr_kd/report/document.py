@@ -1,6 +1,6 @@
 """A page as sections of notes, tables and charts, and its rendering into one self-contained HTML file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
@@ -53,9 +53,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class Viewer:
-    """The per-utterance viewer; `data` is what templates/viewer.js reads."""
+    """The per-utterance viewer: what templates/viewer.js reads. utterances: JSON that is safe in HTML, a line each."""
 
     data: dict[str, Any]
+    utterances: Iterable[str]
     kind = "viewer"
 
 
@@ -68,8 +69,8 @@ class Section:
     blocks: Sequence[Note | Table | Chart | Viewer]
 
 
-def render(title: str, about: Sequence[str], sections: Sequence[Section]) -> str:
-    """The HTML page: everything in one file, all text escaped; plotly's JavaScript once, if there is a chart.
+def render(title: str, about: Sequence[str], sections: Sequence[Section]) -> Iterator[str]:
+    """The HTML page, part by part: everything in one file, all text escaped; plotly's JavaScript once, if there is a chart.
 
     about: lines under the title.
     """
@@ -78,7 +79,7 @@ def render(title: str, about: Sequence[str], sections: Sequence[Section]) -> str
     environment = Environment(
         loader=PackageLoader("asr_kd.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("page.html").render(
+    return environment.get_template("page.html").generate(
         title=title,
         about=about,
         sections=sections,

@@ -1,11 +1,11 @@
 """report.html: what a run found, on one page that opens from disk without a network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from asr_kd.corpora.manifest import load_cuts
+from asr_kd.corpora.manifest import read_cuts
 from asr_kd.errors import UserError
 from asr_kd.files import read_json, write_text
 from asr_kd.nn.products import threads
@@ -52,8 +52,8 @@ def write_page(job: "Job", results: Results) -> None:
     """
     page = _Page(job, results)
     with threads(job.jobs):
-        text = page.render(page.sections())
-    write_text(job.work.page, text)
+        sections = page.sections()
+    write_text(job.work.page, page.render(sections))
 
 
 def try_page(job: "Job", results: Results) -> Path | None:
@@ -95,7 +95,7 @@ class _Page:
         figures = [classes_section(results) if of_images else gains_section(results), training_section(histories)]
         if not of_images:
             transcripts = read_transcripts(self.work, tuple(results["systems"]))
-            speakers = {cut.id: cut.supervisions[0].speaker for cut in load_cuts(self.work.manifest("test"))}
+            speakers = {cut.id: cut.supervisions[0].speaker for cut in read_cuts(self.work.manifest("test"))}
             figures += [speaker_section(transcripts, speakers), pairs_section(transcripts), vocabulary_section(results)]
         if panel:
             figures += self.attempt("figures made of posteriors", lambda: self.posteriors(panel)) or []
@@ -112,7 +112,7 @@ class _Page:
         top = Section(systems.id, systems.title, [*left_out, *systems.blocks])
         return [section for section in (top, *figures, utterances, *rest) if section]
 
-    def render(self, sections: Sequence[Section | None]) -> str:
+    def render(self, sections: Sequence[Section | None]) -> Iterator[str]:
         return render(self.recipe.name, self.about(), [section for section in sections if section])
 
     def memory(self) -> dict[str, int]:
@@ -133,14 +133,15 @@ class _Page:
         names, score = compared_systems(transcripts), self.recipe.score
         hypotheses = {name: transcripts.hypotheses[name]["test"] for name in names}
         listing = Listing(transcripts.references["test"], hypotheses, names)
-        packer = Packer(self.work, load_cuts(self.work.manifest("test")), listing, panel)
+        packer = Packer(self.work, read_cuts(self.work.manifest("test")), listing, panel)
         ranked = listing.ranked(score.worst_utterances)
         note = Note(
             f"The {score.worst_utterances} test utterances where the {names[1]} errs most, and those whose WER differs "
             f"most between {names[0]} and {names[1]}."
         )
         empty = Section("utterances", "Utterances", [note, packer.viewer([])])
-        room = PAGE_BYTES - len(self.render([systems_section(self.results), *others, empty]).encode())
+        without = self.render([systems_section(self.results), *others, empty])
+        room = PAGE_BYTES - sum(len(part.encode()) for part in without)
         packed = pack_within(packer, ranked, score.page_utterances, room, self.job.progress)
         return replace(empty, blocks=[note, packer.viewer(packed)]) if packed else None
 

@@ -4,7 +4,7 @@ import io
 import logging
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from jinja2.utils import htmlsafe_json_dumps
 from lhotse import MonoCut
 
+from asr_kd import scratch
 from asr_kd.corpora.manifest import samples_of
 from asr_kd.features.filterbank import FRAME_SHIFT_MS
 from asr_kd.features.store import FrameStore
@@ -94,7 +95,7 @@ class Packer:
             "data": b64encode(zlib.compress(self._frames(utterance, rows[:, PDF]), 9)).decode(),
         }
 
-    def viewer(self, utterances: list[dict[str, Any]]) -> Viewer:
+    def viewer(self, utterances: Iterable[str]) -> Viewer:
         panel = self.panel
         data = {
             "systems": self.listing.names,
@@ -107,9 +108,8 @@ class Packer:
             "shift": FRAME_SHIFT_MS / 1000,
             "gap": GAP,
             "total": len(self.listing.references),
-            "utterances": utterances,
         }
-        return Viewer(data)
+        return Viewer(data, utterances)
 
     def _frames(self, utterance: str, pdfs: np.ndarray) -> bytes:
         states, shares = self._top_states(utterance)
@@ -172,16 +172,33 @@ def word_spans(numbers: np.ndarray, words: int) -> list[list[int] | None]:
     return spans
 
 
-def pack_within(
-    packer: Packer, ranked: list[str], most: int | None, room: int, progress: Progress
-) -> list[dict[str, Any]]:
-    """The first utterances of `ranked` that `packer` can show: at most `most`, and no more than fill `room` bytes."""
-    chosen = [utterance for utterance in ranked if packer.can_show(utterance)][:most]
-    packed: list[dict[str, Any]] = []
+class Lines:
+    """Lines of a text, which can be read again and again, in a file: a page of utterances takes several times its size."""
+
+    def __init__(self) -> None:
+        self._file, self._count = scratch.text_file(), 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, line: str) -> None:
+        self._file.write(f"{line}\n")
+        self._count += 1
+
+    def __iter__(self) -> Iterator[str]:
+        self._file.seek(0)
+        return (line.rstrip("\n") for line in self._file)
+
+
+def pack_within(packer: Packer, ranked: list[str], most: int | None, room: int, progress: Progress) -> Lines:
+    """JSON of the first utterances of `ranked` that `packer` can show: at most `most`, and no more than fill `room`
+    bytes.
+    """
+    chosen, packed = [utterance for utterance in ranked if packer.can_show(utterance)][:most], Lines()
     for utterance in progress(chosen, "utterances of report.html"):
-        entry = packer.pack(utterance)
-        room -= len(htmlsafe_json_dumps(entry)) + len(", ")
+        line = htmlsafe_json_dumps(packer.pack(utterance))
+        room -= len(line) + 1  # ASCII, and the end of the line
         if room < 0:
             break
-        packed.append(entry)
+        packed.append(line)
     return packed

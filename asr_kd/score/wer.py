@@ -8,7 +8,7 @@ from typing import TypedDict
 import jiwer
 import kaldialign
 
-from asr_kd.corpora.manifest import load_cuts, words_of
+from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.errors import UserError
 from asr_kd.workspace import Workspace
 
@@ -31,7 +31,7 @@ class Transcripts:
 
 def read_transcripts(work: Workspace, systems: tuple[str, ...]) -> Transcripts:
     """References from the manifests, hypotheses from decode/SYSTEM/{dev,test}.txt."""
-    references = {split: {cut.id: words_of(cut) for cut in load_cuts(work.manifest(split))} for split in SCORED}
+    references = {split: {cut.id: words_of(cut) for cut in read_cuts(work.manifest(split))} for split in SCORED}
     hypotheses = {
         name: {split: read_hypotheses(work.decode(name) / f"{split}.txt", references[split]) for split in SCORED}
         for name in systems

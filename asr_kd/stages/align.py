@@ -165,11 +165,12 @@ class Realigners(Work):
 
 def write_boundaries(job: Job) -> None:
     """hmm/boundaries.json: errors of word boundaries, for the splits whose true times are known."""
-    errors = {
-        split: boundary_errors(read_cuts(job.work.manifest(split)), FrameStore(job.work.alignment(split)))
-        for split in SPLITS
-    }
-    boundaries = {split: summarise(found) for split, found in errors.items() if len(found)}
+    boundaries = {}
+    for split in SPLITS:
+        cuts = read_cuts(job.work.manifest(split), word_times=True)
+        errors = boundary_errors(cuts, FrameStore(job.work.alignment(split)))
+        if len(errors):
+            boundaries[split] = summarise(errors)
     write_json(job.work.hmm / "boundaries.json", boundaries)
     job.log.info("word boundaries against true times: %s", boundaries or "the corpus has none")
 

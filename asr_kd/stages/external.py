@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_kd.corpora.manifest import load_cuts
+from asr_kd.corpora.manifest import read_cuts
 from asr_kd.decode.systems import LAST_TREE
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
@@ -71,7 +71,7 @@ def follow_transcripts(job: Job, tree: Tree, matches: dict[str, Match]) -> Table
     compiler = TranscriptCompiler(tree.phone_set, Lexicon.read(job.work.lang / "lexicon.txt").entries)
     model, tables = without_gaussians(tree), {}
     for split, found in job.progress(matches.items(), "phones and words of the alignment"):
-        cuts = [cut for cut in load_cuts(job.work.manifest(split)) if cut.id in found.pdfs]
+        cuts = [cut for cut in read_cuts(job.work.manifest(split)) if cut.id in found.pdfs]
         with threads(1):  # batches of utterances run in threads of their own
             speech = load_part(job, split, cuts, compiler)
             alignment = follow(speech, found.pdfs, model, job.jobs)
@@ -95,7 +95,7 @@ def write_boundaries(job: Job, tables: Tables) -> None:
     boundaries = {}
     for split, rows in tables.items():
         known = {name for name, table in rows.items() if table.shape[1] > 1 and table[:, 2].all()}
-        cuts = [cut for cut in load_cuts(job.work.manifest(split)) if cut.id in known]
+        cuts = (cut for cut in read_cuts(job.work.manifest(split), word_times=True) if cut.id in known)
         errors = boundary_errors(cuts, FrameStore(job.work.alignment(split)))
         if len(errors):
             boundaries[split] = summarise(errors)

@@ -12,7 +12,7 @@ import pytest
 
 from asr_kd.corpora import embedded
 from asr_kd.corpora.espeak import espeak
-from asr_kd.corpora.manifest import load_cuts, samples_of, words_of
+from asr_kd.corpora.manifest import read_cuts, samples_of, words_of
 from asr_kd.errors import UserError
 from asr_kd.recipe import Embedded
 from asr_kd.workspace import SPLITS, Workspace
@@ -78,7 +78,7 @@ def test_the_corpus_depends_on_the_seed_alone(run_prepare: Prepare) -> None:
 
     speakers: list[set[str]] = []
     for split in SPLITS:
-        cuts = load_cuts(one.manifest(split))
+        cuts = list(read_cuts(one.manifest(split), word_times=True))
         speakers.append({cut.supervisions[0].speaker for cut in cuts})
         for cut in cuts:
             words = cut.supervisions[0].alignment["word"]
@@ -102,7 +102,7 @@ def test_earlier_speech_in_the_process_leaves_no_trace(run_prepare: Prepare, tmp
 
 def test_word_times_are_where_the_speech_is(run_prepare: Prepare) -> None:
     work = run_prepare({"embedded": SIZES | {"snr_db": (60, 60), "reverberation_s": (0.01, 0.01)}})
-    for cut in load_cuts(work.manifest("train")):
+    for cut in read_cuts(work.manifest("train"), word_times=True):
         samples, words = samples_of(cut), cut.supervisions[0].alignment["word"]
         level = np.abs(samples[: len(samples) // 160 * 160]).reshape(-1, 160).max(axis=1)
         loud = np.flatnonzero(level > 0.01 * level.max()) * 160 / cut.sampling_rate

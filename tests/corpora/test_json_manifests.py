@@ -10,7 +10,7 @@ import pytest
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from asr_kd.corpora.json_manifests import read_lhotse, read_manifest
-from asr_kd.corpora.manifest import load_cuts, samples_of
+from asr_kd.corpora.manifest import read_cuts, samples_of
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.recipe import Corpus
@@ -43,7 +43,7 @@ def test_lhotse_manifests_give_the_samples_that_lhotse_gives(lhotse_corpus: Path
         expected = CutSet.from_manifests(
             recordings=RecordingSet.from_file(manifests[0]), supervisions=SupervisionSet.from_file(manifests[1])
         ).trim_to_supervisions()
-        cuts = load_cuts(work.manifest(part))
+        cuts = list(read_cuts(work.manifest(part)))
         assert len(cuts) == 2
         for ours, theirs in zip(cuts, expected, strict=True):
             assert ours.id == theirs.supervisions[0].id
@@ -125,7 +125,7 @@ def test_an_own_manifest(tmp_path: Path, write_tone: WriteTone, run_prepare: Pre
         ]
         write_lines(tmp_path / "own" / f"{part}.jsonl", piece, whole, *wrong)
     work = run_prepare({"kind": "manifest", "dir": str(tmp_path / "own"), "max_bad_fraction": 0.6})
-    first, second = load_cuts(work.manifest("train"))
+    first, second = read_cuts(work.manifest("train"))
     assert (first.id, first.start, first.duration, first.supervisions[0].text) == ("train-1", 0.5, 0.75, "hello")
     assert (second.start, second.duration, second.supervisions[0].text) == (0.0, 2.0, "there you")
     assert np.array_equal(samples_of(first), samples_of(second)[8000:20000])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asr_kd.corpora.kaldi import read_data_directory
-from asr_kd.corpora.manifest import load_cuts, samples_of
+from asr_kd.corpora.manifest import read_cuts, samples_of
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.workspace import Workspace
@@ -38,11 +38,11 @@ def _write(folder: Path, wav: str, text: str, speakers: str, segments: str | Non
 
 def test_segments_and_commands(kaldi: Path, run_prepare: Prepare) -> None:
     work = run_prepare({"kind": "kaldi", "dir": str(kaldi)})
-    first, second = load_cuts(work.manifest("train"))
+    first, second = read_cuts(work.manifest("train"))
     assert (first.id, first.start, first.duration) == ("a-1", 0.5, 0.75)
     assert (second.start, second.duration, second.supervisions[0].text) == (2.0, 1.0, "there you")
-    (command,) = load_cuts(work.manifest("dev"))
-    (whole,) = load_cuts(work.manifest("test"))
+    (command,) = read_cuts(work.manifest("dev"))
+    (whole,) = read_cuts(work.manifest("test"))
     assert np.array_equal(samples_of(command), samples_of(whole))
     assert np.array_equal(samples_of(first), samples_of(whole)[8000:20000])
 
@@ -76,7 +76,7 @@ def test_yesno_reads_the_words_from_the_name(tmp_path: Path, write_tone: WriteTo
     for number in range(8):
         write_tone(tmp_path / "waves_yesno" / f"{'_'.join(f'{number:03b}')}.wav", rate=8000)
     work = run_prepare({"kind": "yesno", "dir": str(tmp_path / "waves_yesno"), "sample_rate": 8000})
-    texts = {cut.id: cut.supervisions[0].text for cut in load_cuts(work.manifest("train"))}
+    texts = {cut.id: cut.supervisions[0].text for cut in read_cuts(work.manifest("train"))}
     assert texts == {"0_0_0": "no no no", "0_1_0": "no yes no", "1_0_0": "yes no no", "1_1_0": "yes yes no"}
-    ids = [[cut.id for cut in load_cuts(work.manifest(split))] for split in ("dev", "test")]
+    ids = [[cut.id for cut in read_cuts(work.manifest(split))] for split in ("dev", "test")]
     assert ids == [["0_0_1", "1_0_1"], ["0_1_1", "1_1_1"]]

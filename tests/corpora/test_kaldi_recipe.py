@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_kd.corpora.manifest import load_cuts, samples_of
+from asr_kd.corpora.manifest import read_cuts, samples_of
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.pipeline import Job
@@ -64,7 +64,7 @@ def folder(recipe: Recipe) -> Path:
 def test_segments_spaces_and_tabs(recipe: Recipe, tmp_path: Path) -> None:
     work = run(recipe, tmp_path / "exp")
     for number, split in enumerate(("train", "dev", "test")):
-        first, second = load_cuts(work.manifest(split))
+        first, second = read_cuts(work.manifest(split))
         assert (first.id, first.start, first.duration) == (f"s{number}-a", 0.5, 0.75)
         assert (second.id, second.start, second.duration) == (f"s{number}-b", 2.0, 1.0)
         assert [cut.supervisions[0].text for cut in (first, second)] == ["hello there", "you"]
@@ -90,7 +90,7 @@ def test_what_is_missing_is_left_out_with_its_reason(recipe: Recipe, tmp_path: P
     assert "s0-e" in reasons["s0-e"]
     assert "recording of 3 s" in reasons["s0-f"]
     assert reasons["s0-h"].startswith("empty transcript")
-    clipped = {cut.id: cut for cut in load_cuts(work.manifest("train"))}["s0-g"]
+    clipped = {cut.id: cut for cut in read_cuts(work.manifest("train"))}["s0-g"]
     assert (clipped.start, clipped.duration) == (2.5, 0.5)
     with pytest.raises(UserError, match=r"corpus\.max_bad_fraction: 5 of 12 utterances cannot be used"):
         run(recipe, tmp_path / "strict")
@@ -103,7 +103,7 @@ def test_a_segment_without_times_harms_no_other(recipe: Recipe, tmp_path: Path, 
     (row,) = read_json(work.excluded)
     assert row["id"] == "s0-c"
     assert "segments: s0-c rec0" in row["reason"] or "s of a recording of 3 s" in row["reason"]
-    assert [cut.id for cut in load_cuts(work.manifest("train"))] == ["s0-a", "s0-b"]
+    assert [cut.id for cut in read_cuts(work.manifest("train"))] == ["s0-a", "s0-b"]
 
 
 def test_a_missing_file_is_named(recipe: Recipe, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr_kd.corpora.manifest import load_cuts, samples_of, words_of
+from asr_kd.corpora.manifest import read_cuts, samples_of, words_of
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.workspace import Workspace
@@ -19,7 +19,7 @@ Prepare = Callable[..., Workspace]
 
 def test_manifests_hold_the_corpus(librispeech: Path, run_prepare: Prepare) -> None:
     work = run_prepare(PARTS | {"dir": str(librispeech)}, jobs=2)
-    cuts = list(load_cuts(work.manifest("dev")))
+    cuts = list(read_cuts(work.manifest("dev")))
     assert [cut.id for cut in cuts] == [f"{speaker}-7-000{n}" for speaker in (11, 12) for n in range(3)]
     assert [cut.supervisions[0].id for cut in cuts] == [cut.id for cut in cuts]
     assert {cut.supervisions[0].speaker for cut in cuts} == {"11", "12"}
@@ -65,8 +65,8 @@ def test_bad_utterances_are_listed_not_fatal(librispeech: Path, run_prepare: Pre
     assert set(reasons) == set(expected)
     assert all(words in reasons[name][1] for name, words in expected.items())
     assert reasons["11-7-0000"][0] == "dev"
-    assert [cut.id for cut in load_cuts(work.manifest("train"))] == ["2-7-0002"]
-    assert "21-7-0000" in {cut.id for cut in load_cuts(work.manifest("test"))}  # its first occurrence
+    assert [cut.id for cut in read_cuts(work.manifest("train"))] == ["2-7-0002"]
+    assert "21-7-0000" in {cut.id for cut in read_cuts(work.manifest("test"))}  # its first occurrence
 
 
 def test_too_many_bad_utterances_are_refused(librispeech: Path, run_prepare: Prepare) -> None:
@@ -85,8 +85,8 @@ def test_a_shared_speaker_is_named_with_both_splits(librispeech: Path, run_prepa
 def test_one_part_for_dev_and_test_is_shared_out_by_speaker(librispeech: Path, run_prepare: Prepare) -> None:
     work = run_prepare(PARTS | {"kind": "mini_librispeech", "dir": str(librispeech), "test": ["dev-x"]})
     for split, speaker in (("dev", "11"), ("test", "12")):
-        cuts = load_cuts(work.manifest(split))
-        assert len(list(cuts)) == 3 and {cut.supervisions[0].speaker for cut in cuts} == {speaker}
+        cuts = list(read_cuts(work.manifest(split)))
+        assert len(cuts) == 3 and {cut.supervisions[0].speaker for cut in cuts} == {speaker}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_real_recordings(shared_data: Path, run_prepare: Prepare) -> None:
     work = run_prepare({"kind": "librispeech", "dir": str(shared_data / "LibriSpeech")} | parts, jobs=2)
     counts = {"train": (1055, 260), "dev": (169, 3), "test": (366, 6)}
     for split, (utterances, speakers) in counts.items():
-        cuts = list(load_cuts(work.manifest(split)))
+        cuts = list(read_cuts(work.manifest(split)))
         assert len(cuts) == utterances
         assert len({cut.supervisions[0].speaker for cut in cuts}) == speakers
     assert read_json(work.excluded) == []

@@ -10,7 +10,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from asr_kd.cli import app
-from asr_kd.corpora.manifest import load_cuts
+from asr_kd.corpora.manifest import read_cuts
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.hmm.transcript import TranscriptCompiler
@@ -91,7 +91,7 @@ def test_a_changed_middle_of_a_transcript_line_is_one_utterance(librispeech: Pat
     work = run_prepare(LIBRISPEECH | {"dir": str(librispeech), "max_bad_fraction": 0.1})
     (excluded,) = read_json(work.excluded)
     assert excluded["id"] == "1-7-0001" and excluded["reason"].endswith("1-7.trans.txt:2: not UTF-8 text")
-    assert len(list(load_cuts(work.manifest("train")))) == 5
+    assert len(list(read_cuts(work.manifest("train")))) == 5
     report = read_json(work.validation)
     assert report["left_out"] == {"train": 1, "dev": 0, "test": 0} and report["utterances"]["train"] == 6
     assert report["kinds"]["text is not UTF-8"] == {

@@ -75,9 +75,8 @@ def make_target(name: str, folder: Path) -> Target:
         line += b'"type": "MonoCut"}\n'
 
         def read(root: Path) -> None:
-            for reader in (known.load_cuts, known.read_cuts):
-                with contextlib.suppress(known.UserError):
-                    [known.words_of(cut) for cut in reader(root / "c.jsonl.gz")]
+            with contextlib.suppress(known.UserError):
+                [known.words_of(cut) for cut in known.read_cuts(root / "c.jsonl.gz")]
 
         return Target({"c.jsonl.gz": line}, read, packed=True)
     if name in ("kaldi", "manifests"):

@@ -29,13 +29,6 @@ def test_posteriors_are_shares_of_probability() -> None:
     assert nbest.posteriors == pytest.approx(shares)
 
 
-def test_confidence_is_the_posterior_of_a_word_at_its_place() -> None:
-    shares = {(1, 2, 3): 0.4, (1, 3): 0.3, (1, 2, 4, 3): 0.2, (5, 2, 6): 0.1}
-    nbest = listed({words: -np.log(share) for words, share in shares.items()})
-    assert nbest.confidences() == pytest.approx([0.9, 0.7, 0.9])
-    assert listed({(): 1.0, (1,): 2.0}).confidences() == []
-
-
 def test_merging_adds_what_the_lattice_lost_and_takes_the_lower_cost() -> None:
     lattice = WordLattice.determinised(from_rows(0, {1: 0.0}, [(0, 1, 1, 1, 4.0), (0, 1, 1, 2, 5.0)]), 9.0)
     assert merge(lattice, hypothesis([3], 1.0, 2.0), 10) == [((3,), 3.0), ((1,), 4.0), ((2,), 5.0)]

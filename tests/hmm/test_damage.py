@@ -26,6 +26,7 @@ from asr_kd.hmm.tree import Tree, build_tree, phonetic_questions
 from asr_kd.workspace import Workspace
 
 DIM = 3
+CODE = CODES.encode(3, PHONES.ids["AA_I"], PHONES.ids["T_E"])
 ROW = {"iteration": 1, "log_likelihood_per_frame": -7.25, "gaussians": 19, "silence_share": 0.25, "failed": 0}
 
 
@@ -160,7 +161,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a training that has hardly begun."""
     path, gmm = tmp_path_factory.mktemp("state"), adapted_step().gmm
     trainer = object.__new__(Trainer)
-    codes = np.full(9, CODES.encode(3, PHONES.ids["AA_I"], PHONES.ids["T_E"]))
+    codes = np.full(9, CODE)
     trainer.gmm, trainer.alignment = gmm, type("", (), {"codes": codes, "words": codes * 0, "scores": np.zeros(1)})()
     trainer.history, trainer.rng, trainer.features_from = [ROW], np.random.default_rng(0), {"lda": torch.eye(DIM)}
     with pytest.MonkeyPatch.context() as patch:
@@ -171,18 +172,21 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @EXAMPLES
-@given(st.sampled_from([STATE, "tree.json"]), damages())
+@given(st.sampled_from([STATE, "tree.json", "codes-*.npy", "words-*.npy"]), damages())
 def test_a_damaged_checkpoint_is_as_good_as_none(state: Path, name: str, steps: Steps) -> None:
-    whole = (state / name).read_bytes()
+    (path,) = state.glob(name)
+    whole = path.read_bytes()
     content = damaged(whole, steps)
-    (state / name).write_bytes(content)
+    path.write_bytes(content)
     try:
         found = Checkpoint(state, "this one").load()
-        assert found is None or content == whole or name == "tree.json"
+        assert found is None or content == whole or name != STATE
         if found is not None:
             assert found.gmm.tree.digest == adapted_step().gmm.tree.digest
+            assert set(found.alignment.codes) == {CODE} and not found.alignment.words.any()
+            assert len(found.alignment.codes) == len(found.alignment.words) == 9
     finally:
-        (state / name).write_bytes(whole)
+        path.write_bytes(whole)
 
 
 @EXAMPLES

@@ -58,12 +58,14 @@ class ParsedPage(HTMLParser):
             self.texts.append(data)
 
     def _script(self, attributes: Attributes, data: str) -> None:
-        if attributes.get("type") != "application/json":
+        if attributes.get("type") == "application/jsonl":
+            self.viewer["utterances"] = [json.loads(line) for line in data.splitlines() if line]
+        elif attributes.get("type") != "application/json":
             self.scripts.append(data)
         elif attributes.get("data-chart"):
             self.charts[str(attributes["data-chart"])] = json.loads(data)
         else:
-            self.viewer = json.loads(data)
+            self.viewer |= json.loads(data)
 
     def values(self, attribute: str) -> list[str]:
         return [value for _, attributes in self.tags if (value := attributes.get(attribute)) is not None]

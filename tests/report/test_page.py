@@ -186,7 +186,7 @@ def test_the_page_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, re
     whole = job.work.page.stat().st_size
     names = [entry["id"] for entry in ParsedPage(job.work.page.read_text()).viewer["utterances"]]
     assert len(names) == 3
-    for spare, count in ((2, 3), (-1, 2)):  # a comma and a space are left over
+    for spare, count in ((0, 3), (-1, 2)):
         monkeypatch.setattr(page_module, "PAGE_BYTES", whole + spare)
         write_page(job, results)
         assert job.work.page.stat().st_size <= whole + spare

@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_kd.corpora.manifest import load_cuts, samples_of
+from asr_kd.corpora.manifest import read_cuts, samples_of
 from asr_kd.features.store import FrameStore
 from asr_kd.pipeline import Job
 from asr_kd.report.panel import Panel
@@ -25,7 +25,7 @@ def packer(scored: Job) -> Packer:
     hypotheses = {name: both["test"] for name, both in transcripts.hypotheses.items()}
     listing = Listing(transcripts.references["test"], hypotheses, ("baseline", "student"))
     panel = Panel(scored.recipe, scored.work, "cpu")
-    return Packer(scored.work, load_cuts(scored.work.manifest("test")), listing, panel)
+    return Packer(scored.work, read_cuts(scored.work.manifest("test")), listing, panel)
 
 
 def test_frames_are_packed_as_documented(packer: Packer, scored: Job) -> None:

@@ -10,7 +10,8 @@ from asr_kd.pipeline import Job
 from asr_kd.recipe import Lattice, NGram, Recipe
 from asr_kd.stages import score
 
-FIGURES = {"sentences": 12.5, "states_per_frame": 40.0, "network_rtf": 0.1, "search_rtf": 0.5}
+CONFIDENCE = {"scale": 0.25, "normalised_cross_entropy": {"dev": 0.3, "test": 0.2}}
+FIGURES = {"sentences": 12.5, "states_per_frame": 40.0, "network_rtf": 0.1, "search_rtf": 0.5, "confidence": CONFIDENCE}
 
 
 def with_lattices(job: Job, rescore: NGram | None) -> Job:

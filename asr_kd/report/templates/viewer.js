@@ -1,8 +1,9 @@
 "use strict";
 // The utterance viewer. What an utterance's `frames` hold: asr_kd/report/viewer.py, pack.
 (() => {
-  const data = JSON.parse(document.getElementById("utterances-data").textContent);
   const part = (id) => document.getElementById(id);
+  const data = JSON.parse(part("viewer-data").textContent);
+  const utterances = part("utterances-data").textContent.trim().split("\n").filter(Boolean).map((line) => JSON.parse(line));
   const audio = part("audio"), strip = part("strip");
   const LANE = 18, BAND = 3, HEAD_STEP = 0.05;
   let order = { column: "difference", down: true }, shown = null, zoom = 3, head = null, lanes = [], position = 0;
@@ -50,7 +51,7 @@
     const { value } = columns.find((column) => column.key === order.column);
     const sign = order.down ? -1 : 1;
     const terms = part("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = data.utterances.filter((u) => terms.every((term) => u.text.includes(term)));
+    const found = utterances.filter((u) => terms.every((term) => u.text.includes(term)));
     found.sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       return sign * (typeof x === "number" ? x - y : x < y ? -1 : x > y ? 1 : 0);
@@ -70,7 +71,7 @@
       }
       return row;
     }));
-    part("found").textContent = `${found.length} of the ${data.utterances.length} listed here; the test set has ${data.total}`;
+    part("found").textContent = `${found.length} of the ${utterances.length} listed here; the test set has ${data.total}`;
   }
 
   // ---- one utterance ----
@@ -323,7 +324,7 @@
     if (shown) drawStrip();
   });
 
-  for (const utterance of data.utterances) {
+  for (const utterance of utterances) {
     utterance.said = utterance.columns.map(([said]) => said).filter((said) => said !== data.gap);
     utterance.reference = utterance.said.join(" ");
     utterance.text = [utterance.id, utterance.speaker, ...utterance.columns.flat()].join(" ").toLowerCase();
@@ -332,5 +333,5 @@
   drawList();
   drawLegend();
   const top = document.querySelector("#list tbody tr");
-  if (top) show(data.utterances.find((utterance) => utterance.id === top.dataset.id));
+  if (top) show(utterances.find((utterance) => utterance.id === top.dataset.id));
 })();
