@@ -216,9 +216,7 @@ class SecondPass:
                 lines.append("\t".join([*fields, " ".join(self._words(sentence))]) + "\n")
         return "".join(lines)
 
-    def _ctm(
-        self, system: System, split: str, lists: Lists, sure: dict[str, list[float]], searched: Point
-    ) -> str:
+    def _ctm(self, system: System, split: str, lists: Lists, sure: dict[str, list[float]], searched: Point) -> str:
         """sure: confidences of the words of each list's first sentence."""
         recipe, acoustics = self.decoding.recipe, system.acoustics[split]
         scales = (1 / searched.lm_scale, recipe.transition_scale, recipe.self_loop_scale)

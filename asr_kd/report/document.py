@@ -70,7 +70,7 @@ class Section:
 
 
 def render(title: str, about: Sequence[str], sections: Sequence[Section]) -> Iterator[str]:
-    """The HTML page, part by part: everything in one file, all text escaped; plotly's JavaScript once, if there is a chart.
+    """The HTML page, part by part: everything in one file, all text escaped.
 
     about: lines under the title.
     """

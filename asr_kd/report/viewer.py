@@ -173,7 +173,7 @@ def word_spans(numbers: np.ndarray, words: int) -> list[list[int] | None]:
 
 
 class Lines:
-    """Lines of a text, which can be read again and again, in a file: a page of utterances takes several times its size."""
+    """Lines of a text, which can be read again and again; in a file, for a page of utterances takes megabytes."""
 
     def __init__(self) -> None:
         self._file, self._count = scratch.text_file(), 0
