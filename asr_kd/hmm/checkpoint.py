@@ -113,6 +113,7 @@ class Checkpoint:
             return None
         parameters = {name: tensors[name] for name in GMM}
         gmm = Gmm(tree=tree, log_transitions=tensors["log_transitions"].numpy(), **parameters)
+        codes, words = (self._kept(name, metadata[name]) for name in OF_FRAMES)
         rng = np.random.default_rng()
         rng.bit_generator.state = json.loads(metadata["rng"])
         features = {
@@ -122,7 +123,7 @@ class Checkpoint:
         }
         return Saved(
             gmm.to(device),
-            Alignment(*(self._kept(name, metadata[name]) for name in OF_FRAMES), tensors["scores"].numpy()),
+            Alignment(codes, words, tensors["scores"].numpy()),
             json.loads(metadata["history"]),
             rng,
             features,

@@ -26,6 +26,7 @@ MIN_OCCUPANCY = 10.0
 MIN_SPLIT_OCCUPANCY = 20.0
 MIXTURE_SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40, 48, 64, 96, 128, 256, 512)
 NO_GAUSSIAN = -1e30
+NEGLIGIBLE = -80.0  # beside 0, of logarithms: exp takes ten to thirty times as long over what underflows
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,11 @@ def single_gaussians(tree: Tree, counts: Tensor, sums: Tensor, squares: Tensor, 
 
 
 def _log_sum(components: Tensor) -> Tensor:
-    """logsumexp over the first dimension, in the room of `components`: a third faster than in rooms of its own."""
+    """logsumexp over the first dimension, in the room of `components`."""
     if len(components) == 1:
         return components[0]
     largest = components.amax(0)
-    return components.sub_(largest).exp_().sum(0).log_().add_(largest)
+    return components.sub_(largest).clamp_min_(NEGLIGIBLE).exp_().sum(0).log_().add_(largest)
 
 
 @dataclass
