@@ -15,7 +15,6 @@ from typing import Any
 
 from asr_kd.executors.contract import Ledger, Progress, TaskError, Work, portable, silent
 from asr_kd.interruption import become_worker
-from asr_kd.memory import give_back
 from asr_kd.recipe import Need
 from asr_kd.torchrun import processes_in_all
 
@@ -221,4 +220,3 @@ def _serve(pipe: Connection, work: Work, loaded: Any, threads: int) -> None:
         except Exception as error:
             trouble = portable(error)
         pipe.send((result, trouble))
-        give_back()

@@ -17,7 +17,6 @@ from asr_kd.features.filterbank import fbank, mfcc, num_frames
 from asr_kd.features.normalise import Moments
 from asr_kd.features.store import Shard, write_shard
 from asr_kd.files import read_json, write_json
-from asr_kd.memory import give_back
 from asr_kd.recipe import Features, Normalisation
 from asr_kd.workspace import Workspace
 
@@ -115,7 +114,6 @@ def make_group(
     if found is None:
         found = extract_group(number, cuts, paths, features, sample_rate)
         found.save(path, paths, made_from)
-        give_back()
     return found
 
 
