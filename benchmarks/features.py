@@ -47,8 +47,9 @@ def main() -> int:
         extract_group(0, cuts[:1], paths, Features(), rate)  # loads libraries
         with threads(1):
             start, cpu = time.perf_counter(), time.process_time()
+            by_id = {cut.id: cut for cut in cuts}
             for number, group in enumerate(group_speakers(cuts)):
-                extract_group(number, group, paths, Features(), rate)
+                extract_group(number, [by_id[utterance] for utterance in group], paths, Features(), rate)
             wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     speed = seconds / cpu
     print(f"{seconds:.0f} s of audio in {wall:.2f} s ({cpu:.2f} CPU s): {speed:.0f} × real time per core (bar {BAR})")

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import lhotse
@@ -12,11 +12,12 @@ from lhotse.serialization import deserialize_item
 from asr_kd.errors import UserError
 
 
-def read_cuts(path: Path, word_times: bool = False) -> Iterator[lhotse.MonoCut]:
+def read_cuts(path: Path, word_times: bool = False, only: Container[str] | None = None) -> Iterator[lhotse.MonoCut]:
     """A split's cuts one after the other: as objects, all of a big corpus would take gigabytes.
 
     cut.id is the utterance id, cut.supervisions[0] has its speaker and text; with `word_times`, also the true times of
-    its words as alignment["word"], where the corpus knows them: they take more room than all else.
+    its words as alignment["word"], where the corpus knows them: they take more room than all else. only: the ids of
+    those to yield.
     """
     if not path.exists():
         raise UserError(f"{path}: missing; run --stage 0 (prepare)")
@@ -25,6 +26,8 @@ def read_cuts(path: Path, word_times: bool = False) -> Iterator[lhotse.MonoCut]:
             number = 0
             for number, line in enumerate(lines, 1):
                 fields = json.loads(line)
+                if only is not None and fields["id"] not in only:
+                    continue
                 if not word_times:
                     for supervision in fields["supervisions"]:
                         supervision.pop("alignment", None)

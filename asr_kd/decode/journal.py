@@ -13,6 +13,8 @@ from asr_kd.decode.recognition import Outcome, Progress
 from asr_kd.files import write_json
 from asr_kd.interval import Interval
 
+SHARD = 50  # outcomes at most
+
 
 class Journal:
     """Outcomes of one search in a folder named after `key`: all that its results depend on, as JSON can hold it."""
@@ -40,7 +42,7 @@ class Journal:
         def record(outcomes: Iterable[Outcome], title: str, total: int | None) -> Iterator[Outcome]:
             for outcome in progress(outcomes, title, total):
                 self._pending.append(outcome)
-                if self._interval.is_over():
+                if len(self._pending) == SHARD or self._interval.is_over():
                     self._write()
                 yield outcome
             self._write()

@@ -58,10 +58,11 @@ def load_search(
     point: Point,
     width: Width,
     alignment: Path | None,
+    paths: bool,
 ) -> Callable[[str], Outcome]:
     """What a search does with an utterance, all of it from files."""
     searcher = load_searcher(graph, beginnings, point, width)
-    return Task(acoustics(), searcher, FrameStore(alignment) if alignment else None).recognise
+    return Task(acoustics(), searcher, FrameStore(alignment) if alignment else None, paths).recognise
 
 
 def save_transforms(folder: Path, transforms: dict[str, Tensor]) -> Path:

@@ -85,17 +85,18 @@ class Recognition:
         return {name: [symbols[word] for word in outcome.words] for name, outcome in self.outcomes.items()}
 
     def pdf_paths(self) -> dict[str, np.ndarray]:
-        """(T,) tied states of each utterance's best path, without the failed ones."""
+        """(T,) tied states of each utterance's best path where the task keeps them, without the failed ones."""
         return {name: outcome.pdfs for name, outcome in self.outcomes.items() if outcome.pdfs is not None}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs in memory."""
+    """What a worker needs in memory; paths: whether it keeps the states of the best path, to adapt to speakers with."""
 
     acoustics: Acoustics
     searcher: Searcher
     alignment: FrameStore | None = None
+    paths: bool = True
 
     def recognise(self, utterance: str) -> Outcome:
         """Score and search; an error is part of the outcome, for one bad utterance must not end the run."""
@@ -109,7 +110,8 @@ class Task:
         except FAULTS as error:
             return Outcome(utterance, error=f"{type(error).__name__}: {error}")
         times = scored - start, searched - scored
-        return Outcome(utterance, tuple(best.words), best.pdfs, best.complete, correct, frames, *times)
+        pdfs = best.pdfs if self.paths else None
+        return Outcome(utterance, tuple(best.words), pdfs, best.complete, correct, frames, *times)
 
     def _accuracy(self, utterance: str, scores: np.ndarray) -> tuple[int, int]:
         if self.alignment is None or self.acoustics.log_prior is None or utterance not in self.alignment:

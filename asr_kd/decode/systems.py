@@ -162,7 +162,8 @@ class Decoding:
         for number in range(1, ADAPTATIONS + 1):
             title = f"gmm-sat {split}, adaptation {number}"
             acoustics = self._gmm_acoustics(scorer, LAST_TREE, split, None)
-            result = self._recognise(title, LAST_TREE, acoustics, speech.seconds, self._start, self.recipe.first_pass)
+            width, seconds_of = self.recipe.first_pass, speech.seconds
+            result = self._recognise(title, LAST_TREE, acoustics, seconds_of, self._start, width, paths=True)
             with threads(1):  # many small products: a second thread costs more than it brings
                 scorer = scorer.adapt(split, result.pdf_paths(), whose)
             seconds += result.network_seconds, result.search_seconds
@@ -221,18 +222,20 @@ class Decoding:
         point: Point,
         width: Width,
         alignment: Path | None = None,
+        paths: bool = False,
     ) -> Recognition:
         scales = [point.lm_scale, point.word_penalty, width.model_dump()]
         journal = Journal(self.work.partial, [title, tree, *scales, self._origin, sorted(utterances)])
         found: dict[str, Any] = dict(journal.read())
         left = {name: seconds for name, seconds in utterances.items() if name not in found}
         if left and self.job.tasks.remote and self.recipe.backend is None and acoustics.load:
-            searched = (self.graph(tree), self.beginnings, point, width, alignment)
+            searched = (self.graph(tree), self.beginnings, point, width, alignment, paths)
             load = partial(loading.load_search, acoustics.load, *searched)
             progress = journal.recorded(self.job.progress)
             found |= in_processes(load, left, self.job, progress, title, travels=True)
         elif left:
-            task = Task(acoustics, self._searcher(tree, point, width), FrameStore(alignment) if alignment else None)
+            store = FrameStore(alignment) if alignment else None
+            task = Task(acoustics, self._searcher(tree, point, width), store, paths)
             found |= self.spread(task, left, title, journal)
         return Recognition({name: found[name] for name in utterances})
 

@@ -1,7 +1,7 @@
 """From audio to normalised frame stores: every utterance read once, a task for each group of whole speakers."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from lhotse import MonoCut
 
 from asr_kd.checksums import find_damage, record_files
-from asr_kd.corpora.manifest import samples_of
+from asr_kd.corpora.manifest import read_cuts, samples_of, sped_up
 from asr_kd.executors.contract import Progress, Work
 from asr_kd.features.filterbank import fbank, mfcc, num_frames
 from asr_kd.features.normalise import Moments
@@ -28,7 +28,7 @@ SHARD_SECONDS = 600.0
 MAX_SHARDS = 200  # each open shard is a file descriptor
 
 PARTS = "parts"  # below features/, while the stage is at work: which shards are finished
-Numbered = tuple[str, int, Sequence[MonoCut]]  # split, number of the group, its cuts
+Numbered = tuple[str, int, list[str]]  # split, number of the group, its utterances
 
 
 @dataclass
@@ -57,22 +57,33 @@ class Group:
         return Group(**saved)
 
 
-def group_speakers(cuts: Iterable[MonoCut]) -> list[list[MonoCut]]:
-    """Cuts in groups of whole speakers, by speaker and utterance id; a group ends at ten minutes, later in big corpora.
+def cuts_of(
+    work: Workspace, split: str, speed: Sequence[float] | None, only: Collection[str] | None = None
+) -> Iterator[MonoCut]:
+    """The split's cuts, and for train their copies at each factor of `speed`; only: the ids of those to yield."""
+    yield from read_cuts(work.manifest(split), only=only)
+    if split == "train" and speed:
+        originals = None if only is None else {copy.removesuffix(f"_sp{factor}") for copy in only for factor in speed}
+        copies = sped_up(read_cuts(work.manifest(split), only=originals), speed)
+        yield from (copy for copy in copies if only is None or copy.id in only)
+
+
+def group_speakers(cuts: Iterable[MonoCut]) -> list[list[str]]:
+    """Utterances in groups of whole speakers, by speaker and id; a group ends at ten minutes, later in big corpora.
 
     The grouping depends on the cuts alone, so that the stores' bytes do not depend on the number of processes.
     """
-    ordered = sorted(cuts, key=lambda cut: (_speaker(cut), cut.id))
-    bound = max(SHARD_SECONDS, sum(cut.duration for cut in ordered) / MAX_SHARDS)
-    groups: list[list[MonoCut]] = []
+    ordered = sorted((_speaker(cut), cut.id, cut.duration) for cut in cuts)
+    bound = max(SHARD_SECONDS, sum(seconds for _, _, seconds in ordered) / MAX_SHARDS)
+    groups: list[list[str]] = []
     seconds = bound
-    for _, of_speaker in groupby(ordered, key=_speaker):
+    for _, of_speaker in groupby(ordered, key=lambda listed: listed[0]):
         speaker = list(of_speaker)
-        length = sum(cut.duration for cut in speaker)
+        length = sum(duration for _, _, duration in speaker)
         if not groups or seconds + length > bound:
             groups.append([])
             seconds = 0.0
-        groups[-1].extend(speaker)
+        groups[-1] += [utterance for _, utterance, _ in speaker]
         seconds += length
     return groups
 
@@ -132,10 +143,14 @@ class Extraction(Work):
         return f"{item[0]}-{item[1]:03d}"
 
     def do(self, loaded: None, item: Numbered, progress: Progress) -> Group:
-        split, number, cuts = item
+        split, number, utterances = item
         paths = {kind: self.work.features(kind, split) for kind in KINDS}
         parts = self.work.root / "features" / PARTS / split
-        return make_group(number, cuts, paths, self.features, self.sample_rate, parts, self.made_from)
+        # Read here, for the cuts of all groups would take much more memory than their ids.
+        cuts = {cut.id: cut for cut in cuts_of(self.work, split, self.features.speed, set(utterances))}
+        ordered = [cuts[utterance] for utterance in utterances]
+        return make_group(number, ordered, paths, self.features, self.sample_rate, parts, self.made_from)
+
 
 
 def _speaker(cut: MonoCut) -> str:

@@ -7,9 +7,9 @@ from asr_kd.report.charts import QUIET, Line, curves, dots, style
 from asr_kd.report.document import Note, Row, Section, Table
 from asr_kd.score.images import IMAGE_HEADER, image_rows
 from asr_kd.score.plots import History
-from asr_kd.score.report import LEGEND, SIGNIFICANT
+from asr_kd.score.report import LEGEND
 from asr_kd.score.results import Results
-from asr_kd.score.table import HEADER, percent, table_rows
+from asr_kd.score.table import HEADER, doubted_gain, percent, table_rows
 from asr_kd.score.wer import SCORED
 
 CLUSTERS, CLUSTER_STATES = 3, 12
@@ -47,10 +47,8 @@ def gains_section(results: Results) -> Section:
     if any("not defined" in row for row in rows):
         text = "Not defined: the ensemble is no better than that baseline, or one of the three was not decoded."
         blocks.append(Note(text))
-    p = results["significance"].get("ensemble_vs_baseline", {}).get("p_better", 1.0)
-    if p < SIGNIFICANT:
-        text = f"The ensemble's own gain in WER is not significant on test (p = {p:.3f}): its quotient says little."
-        blocks.append(Note(text, warning=True))
+    if doubt := doubted_gain(results):
+        blocks.append(Note(doubt, warning=True))
     members = results["members"]
     if members["members"]:
         accuracies = {

@@ -9,12 +9,11 @@ from asr_kd.recipe import Recipe
 from asr_kd.score.listing import GAP, align_hypotheses, format_columns, worst_utterances
 from asr_kd.score.plots import History, plot_systems, plot_training
 from asr_kd.score.results import Results
-from asr_kd.score.table import HEADER, markdown_table, percent, table_rows
+from asr_kd.score.table import HEADER, doubted_gain, markdown_table, percent, table_rows
 from asr_kd.score.wer import SCORED, Transcripts
 from asr_kd.workspace import Workspace
 
 CLUSTERS_SHOWN, CLUSTER_STATES = 3, 12
-SIGNIFICANT = 0.95
 LEGEND = """\
 Per cent. Frame accuracy: share of frames whose most probable tied state is the forced alignment's. WER on
 test with its 95 % bootstrap interval over utterances. RTF: CPU seconds per second of speech. p: paired
@@ -81,15 +80,12 @@ def _gains(results: Results) -> str:
     ]
     undefined = any("not defined" in row for row in rows)
     note = "\nNot defined: the ensemble is no better than that baseline, or one of the three was not decoded.\n"
-    ensemble = results["significance"].get("ensemble_vs_baseline", {}).get("p_better", 1.0)
-    doubt = (
-        f"\nThe ensemble's own gain in WER is not significant on test (p = {ensemble:.3f}): its quotient says little.\n"
-    )
+    doubt = doubted_gain(results)
     return (
         "## Gain retained\n\nThe student's gain over the baseline as a share of the ensemble's.\n\n"
         + markdown_table(("figure", "dev", "test"), rows)
         + (note if undefined else "")
-        + (doubt if ensemble < SIGNIFICANT else "")
+        + (f"\n{doubt}\n" if doubt else "")
     )
 
 

@@ -7,6 +7,8 @@ from rich.text import Text
 
 from asr_kd.score.results import Results
 
+SIGNIFICANT = 0.95
+
 Row = tuple[str, ...]
 HEADER = (
     "system",
@@ -47,14 +49,23 @@ def table_rows(results: Results) -> list[Row]:
 def terminal_table(results: Results) -> Table:
     """The same table without its last column, which 80 characters have no room for, and the gains retained."""
     title = f"{results['recipe']} ({results['num_pdfs']} tied states), per cent"
-    gain = results["gain_retained"]
-    caption = f"gain retained: frame accuracy {percent(gain['frame_accuracy'])}, WER {percent(gain['wer'])}"
+    gain, doubted = results["gain_retained"], doubted_gain(results) is not None
+    wer = "– (the ensemble's own gain is not significant)" if doubted else percent(gain["wer"])
+    caption = f"gain retained: frame accuracy {percent(gain['frame_accuracy'])}, WER {wer}"
     table = Table(title=title, caption=caption, box=None, padding=(0, 1), pad_edge=False)
     for number, name in enumerate(HEADER[:-1]):
         table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=True)
     for row in table_rows(results):
         table.add_row(*map(Text, row[:-1]))
     return table
+
+
+def doubted_gain(results: Results) -> str | None:
+    """Why the share retained of the ensemble's gain in WER says little; None where that gain is significant."""
+    p = results["significance"].get("ensemble_vs_baseline", {}).get("p_better", 1.0)
+    if p >= SIGNIFICANT:
+        return None
+    return f"The ensemble's own gain in WER is not significant on test (p = {p:.3f}): its quotient says little."
 
 
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:

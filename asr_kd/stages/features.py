@@ -3,15 +3,13 @@
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from lhotse import MonoCut
-
 from asr_kd.checksums import checksum
-from asr_kd.corpora.manifest import read_cuts, sped_up
 from asr_kd.errors import UserError
-from asr_kd.features.extract import KINDS, PARTS, Extraction, Group, group_speakers
+from asr_kd.features.extract import KINDS, PARTS, Extraction, Group, cuts_of, group_speakers
 from asr_kd.features.filterbank import FRAME_LENGTH_MS, FRAME_SHIFT_MS, check_bands
 from asr_kd.features.store import clear_store, write_index
 from asr_kd.files import require_space, write_json
+from asr_kd.recipe import Features
 from asr_kd.workspace import SPLITS
 
 if TYPE_CHECKING:
@@ -20,12 +18,16 @@ if TYPE_CHECKING:
 
 def run(job: "Job") -> None:
     check_bands(job.recipe.features, job.recipe.corpus.sample_rate)
-    cuts = {split: cuts_of(job, split) for split in SPLITS}
-    require_space(job.work.root / "features", estimate_bytes(job, cuts), "features")
+    seconds = sum(cut.duration for split in SPLITS for cut in cuts_of(job.work, split, job.recipe.features.speed))
+    require_space(job.work.root / "features", estimate_bytes(job.recipe.features, seconds), "features")
     extraction = Extraction(job.work, job.recipe.features, job.recipe.corpus.sample_rate, origin(job))
     for split in SPLITS:
         _clear(job, split)
-    numbered = [(split, number, group) for split in SPLITS for number, group in enumerate(group_speakers(cuts[split]))]
+    numbered = [
+        (split, number, group)
+        for split in SPLITS
+        for number, group in enumerate(group_speakers(cuts_of(job.work, split, job.recipe.features.speed)))
+    ]
     groups: dict[str, list[Group]] = {split: [] for split in SPLITS}
     made = job.progress(job.spread(extraction, numbered), "features", len(numbered))
     for (split, _, _), group in zip(numbered, made, strict=True):
@@ -76,17 +78,9 @@ def origin(job: "Job") -> str:
     return digest([fingerprint(job.recipe, "features"), *map(checksum, files)])
 
 
-def estimate_bytes(job: "Job", cuts: dict[str, list[MonoCut]]) -> int:
-    """Of all frames in float16."""
-    seconds = sum(cut.duration for members in cuts.values() for cut in members)
-    columns = job.recipe.features.fbank.num_bins + job.recipe.features.mfcc.num_ceps
-    return round(seconds * 1000 / FRAME_SHIFT_MS * columns * 2)
-
-
-def cuts_of(job: "Job", split: str) -> list[MonoCut]:
-    """The split's cuts, and for train their sped-up copies."""
-    manifest, factors = job.work.manifest(split), job.recipe.features.speed if split == "train" else None
-    return [*read_cuts(manifest), *sped_up(read_cuts(manifest), factors)]
+def estimate_bytes(features: Features, seconds: float) -> int:
+    """Of all frames of so much speech, in float16."""
+    return round(seconds * 1000 / FRAME_SHIFT_MS * (features.fbank.num_bins + features.mfcc.num_ceps) * 2)
 
 
 def _meta(job: "Job", kind: str) -> dict[str, Any]:
