@@ -44,6 +44,7 @@ from asr_kd.nn.tracking import Tracker, require_tensorboard
 from asr_kd.plan import STAGE_NAMES, STAGES, Stage, required
 from asr_kd.recipe import Recipe
 from asr_kd.scratch import scratch_in
+from asr_kd.sources import SOURCES, record_sources
 from asr_kd.verification import check_done, check_inputs, mend
 from asr_kd.workspace import Workspace
 
@@ -271,6 +272,7 @@ def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> 
         "warnings": warned[path],
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         FILES: files,
+        SOURCES: record_sources(job.recipe, stage.name, job.jobs),
     }
     write_json(job.work.record(stage.name), record)
     shutil.rmtree(job.work.partial, ignore_errors=True)

@@ -14,6 +14,7 @@ from asr_kd.lock import Holder, find_holder
 from asr_kd.pipeline import digest, fingerprint, recipe_keys
 from asr_kd.plan import STAGE_NAMES, STAGES
 from asr_kd.recipe import Recipe
+from asr_kd.sources import changed_sources, describe
 from asr_kd.workspace import Workspace
 
 DONE, RUNNING, STALE, DAMAGED, STOPPED, OPEN = "done", "running", "stale", "damaged", "stopped", "to do"
@@ -58,8 +59,9 @@ def read_status(work: Workspace, recipe: Recipe, thorough: bool | None = None, j
         if damages:
             why = _some([f"{damage.path}: {damage.what}" for damage in damages])
             stage = replace(stage, state=DAMAGED, why=why)
-        elif stage.name == "features" and stage.state == DONE:
-            stage = replace(stage, why=_some(audio))
+        elif stage.state == DONE:
+            texts = [describe(stage.name, damage) for damage in changed_sources(work, stage.name, thorough, jobs)]
+            stage = replace(stage, why=_some(texts + (audio if stage.name == "features" else [])))
         stages.append(stage)
     return replace(status, stages=tuple(stages))
 

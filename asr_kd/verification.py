@@ -6,6 +6,7 @@ from pathlib import Path
 from asr_kd.errors import UserError
 from asr_kd.integrity import Audio, Finding, examine, examine_audio, examine_pieces, forget, refuse, remove_damaged
 from asr_kd.plan import STAGE_NAMES, Stage
+from asr_kd.sources import changed_sources, describe
 from asr_kd.workspace import Workspace
 
 
@@ -17,7 +18,8 @@ def check(root: Path, jobs: int = 1) -> list[str]:
     findings = examine(work, STAGE_NAMES, True, jobs) + examine_pieces(work, None, True, jobs)
     changed = _audio(work, findings, jobs).changed
     audio = [f"{damage.path}: {damage.what}; stage 0 (prepare) read it" for damage in changed]
-    return [finding.describe(STAGE_NAMES) for finding in findings] + audio
+    texts = [describe(name, damage) for name in STAGE_NAMES for damage in changed_sources(work, name, True, jobs)]
+    return [finding.describe(STAGE_NAMES) for finding in findings] + audio + texts
 
 
 def _audio(work: Workspace, findings: list[Finding], jobs: int) -> Audio:
@@ -37,7 +39,9 @@ def check_inputs(stage: Stage, work: Workspace, jobs: int) -> list[str]:
 def check_done(stage: Stage, work: Workspace, jobs: int, features_are_done: bool) -> list[str]:
     """Compare sizes and times of a finished stage's files; warnings. UserError names one that is not as it was."""
     refuse(work, examine(work, [stage.name], False, jobs), STAGE_NAMES)
-    return check_audio(work, jobs, is_read=not features_are_done) if stage.name == "prepare" else []
+    changed = changed_sources(work, stage.name, False, jobs)
+    texts = [f"{describe(stage.name, damage)}; --repair begins anew there" for damage in changed]
+    return texts + (check_audio(work, jobs, is_read=not features_are_done) if stage.name == "prepare" else [])
 
 
 def check_audio(work: Workspace, jobs: int, is_read: bool) -> list[str]:
@@ -64,7 +68,9 @@ class Repair:
 
 
 def mend(work: Workspace, jobs: int) -> Repair:
-    """Read everything and remove what is damaged; all there is, where recordings have changed since stage 0."""
+    """Read everything and remove what is damaged; all there is, where recordings have changed since stage 0, and what
+    was made since by the first stage whose text files have.
+    """
     findings = examine(work, STAGE_NAMES, True, jobs) + examine_pieces(work, None, True, jobs)
     refuse(work, [finding for finding in findings if finding.root != work.root], STAGE_NAMES)
     audio = _audio(work, findings, jobs)
@@ -74,5 +80,10 @@ def mend(work: Workspace, jobs: int) -> Repair:
     if sources:
         forget(work, STAGE_NAMES)
         return Repair(lines, [0])
+    texts = {name: changed_sources(work, name, True, jobs) for name in STAGE_NAMES}
+    lines += [describe(name, damage) for name, damages in texts.items() for damage in damages]
     remove_damaged(work, findings)
-    return Repair(lines, [STAGE_NAMES.index(finding.stage) for finding in findings])
+    stages = [STAGE_NAMES.index(finding.stage) for finding in findings]
+    if first := [number for number, damages in enumerate(texts.values()) if damages][:1]:
+        forget(work, STAGE_NAMES[first[0] :])
+    return Repair(lines, stages + first)

@@ -1,4 +1,4 @@
-"""A recording that changes after stage 0 is noticed; one that was left out and is mended, too."""
+"""What changes after a stage has read it is noticed: a recording, one that was left out, a transcript, a lexicon."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
@@ -85,3 +86,41 @@ def test_a_mended_recording_is_named_and_taken_in_on_request(
         for base in (tmp_path / "straight", root)
     )
     assert straight == mended
+
+
+def test_a_changed_transcript_is_named_and_read_again_on_request(
+    recipe: Recipe, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, transcripts = tmp_path / "exp", recording.with_name("1-7.trans.txt")
+    run_stages(recipe, root, 0, 1)
+    os.utime(transcripts, (1, 1))
+    capsys.readouterr()
+    run_stages(recipe, root, 0, 1)
+    assert "not as stage" not in capsys.readouterr().err
+    transcripts.write_text(transcripts.read_text().replace("1-7-0001 THE  TRA", "1-7-0001 THE TRAM"))  # as many bytes
+    run_stages(recipe, root, 0, 1)
+    said = f"{transcripts}: contents have changed, not as stage 0 (prepare) read it; --repair begins anew there"
+    assert said in capsys.readouterr().err
+    run_stages(recipe, root, 0, 1, repair=True)
+    cuts = {cut.id: words_of(cut) for cut in read_cuts(Workspace(root).manifest("train"))}
+    assert cuts["1-7-0001"] == ["the", "tram"] and cuts["1-7-0000"] == ["the", "tra"]
+    assert check(root) == []
+
+
+def test_a_changed_lexicon_redoes_the_language_and_what_follows_alone(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, lexicon = tmp_path / "exp", tmp_path / "lexicon.txt"
+    lexicon.write_text("the DH AH\ntra T R AA\n")
+    lang = recipe.lang.model_copy(update={"lexicon": str(lexicon)})
+    recipe = recipe.model_copy(update={"lang": lang})
+    run_stages(recipe, root, 0, 2)
+    features = Workspace(root).record("features").read_bytes()
+    lexicon.write_text("the DH IY\ntra T R AA\n")
+    capsys.readouterr()
+    run_stages(recipe, root, 0, 2)
+    assert f"{lexicon}: contents have changed, not as stage 2 (lang) read it" in capsys.readouterr().err
+    assert check(root) == [f"{lexicon}: contents have changed, not as stage 2 (lang) read it"]
+    run_stages(recipe, root, 0, 2, repair=True)
+    assert "DH IY" in (Workspace(root).lang / "lexicon.txt").read_text()
+    assert Workspace(root).record("features").read_bytes() == features and check(root) == []
