@@ -124,7 +124,8 @@ def make_group(
     found = Group.load(path, made_from)
     if found is None:
         found = extract_group(number, cuts, paths, features, sample_rate)
-        found.save(path, paths, made_from)
+        if not found.excluded:  # what could not be read is tried again
+            found.save(path, paths, made_from)
     return found
 
 

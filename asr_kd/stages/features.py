@@ -39,8 +39,19 @@ def run(job: "Job") -> None:
             job.log.warning("%s: %s left out: %s", split, utterance, reason)
             excluded.append({"id": utterance, "split": split, "reason": reason})
     write_json(job.work.root / "features" / "excluded.json", excluded)
-    shutil.rmtree(job.work.root / "features" / PARTS)
     job.log.info("features: %d utterances left out", len(excluded))
+    _refuse(excluded, sum(len(group) for _, _, group in numbered), job.recipe.corpus.max_bad_fraction)
+    shutil.rmtree(job.work.root / "features" / PARTS)
+
+
+def _refuse(excluded: list[dict[str, str]], total: int, max_bad_fraction: float) -> None:
+    """Stage 0 has opened every recording, but read none to its end, and perhaps on another machine."""
+    if len(excluded) > max_bad_fraction * total:
+        first = excluded[0]
+        raise UserError(
+            f"corpus.max_bad_fraction: {len(excluded)} of {total} utterances cannot be read, more than "
+            f"{max_bad_fraction:.1%}, first {first['id']}: {first['reason']}; repair the corpus, or raise the key"
+        )
 
 
 def _clear(job: "Job", split: str) -> None:

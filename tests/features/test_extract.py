@@ -14,7 +14,7 @@ from asr_kd.features.extract import KINDS
 from asr_kd.features.filterbank import fbank, mfcc
 from asr_kd.features.store import FrameStore
 from asr_kd.pipeline import Job
-from asr_kd.recipe import Features, Filterbank, Mfcc, Normalisation, Recipe
+from asr_kd.recipe import Corpus, Features, Filterbank, Mfcc, Normalisation, Recipe
 from asr_kd.stages import features as stage
 from asr_kd.workspace import SPLITS, Workspace
 
@@ -46,12 +46,12 @@ def cuts(tmp_path: Path, waveforms: dict[str, np.ndarray]) -> list[MonoCut]:
     return [make_cut(tmp_path, name, name[:3], waveform) for name, waveform in reversed(waveforms.items())]
 
 
-def run_stage(root: Path, cuts: list[MonoCut], recipe: Features, jobs: int = 1) -> Workspace:
+def run_stage(root: Path, cuts: list[MonoCut], recipe: Features, jobs: int = 1, bad: float = 0.01) -> Workspace:
     work = Workspace(root)
     work.manifest("train").parent.mkdir(parents=True)
     for split in SPLITS:
         CutSet.from_cuts(cuts).to_file(work.manifest(split))
-    stage.run(Job(Recipe(features=recipe), work, jobs=jobs))
+    stage.run(Job(Recipe(features=recipe, corpus=Corpus(max_bad_fraction=bad)), work, jobs=jobs))
     return work
 
 
@@ -176,7 +176,11 @@ def test_bad_utterances_are_listed_and_the_others_kept(tmp_path: Path, cuts: lis
     (tmp_path / "gone.wav").unlink()
     short = make_cut(tmp_path, "short", "dot", np.zeros(399, np.float32))
     infinite = make_cut(tmp_path, "infinite", "ann", np.full(8000, np.inf, np.float32))
-    work = run_stage(tmp_path / "exp", [*cuts, missing, short, infinite], Features())
+    with pytest.raises(
+        UserError, match=r"max_bad_fraction: 9 of 33 utterances cannot be read, more than 20\.0%, first gone: audio unr"
+    ):
+        run_stage(tmp_path / "refused", [*cuts, missing, short, infinite], Features(), bad=0.2)
+    work = run_stage(tmp_path / "exp", [*cuts, missing, short, infinite], Features(), bad=0.3)
     excluded = json.loads((work.root / "features" / "excluded.json").read_text())
     reasons = {row["id"]: row["reason"] for row in excluded if row["split"] == "dev"}
     assert set(reasons) == {"gone", "short", "infinite"}
