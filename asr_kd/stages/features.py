@@ -41,7 +41,7 @@ def run(job: "Job") -> None:
     write_json(job.work.root / "features" / "excluded.json", excluded)
     job.log.info("features: %d utterances left out", len(excluded))
     _refuse(excluded, sum(len(group) for _, _, group in numbered), job.recipe.corpus.max_bad_fraction)
-    shutil.rmtree(job.work.root / "features" / PARTS)
+    shutil.rmtree(job.work.root / "features" / PARTS, ignore_errors=True)
 
 
 def _refuse(excluded: list[dict[str, str]], total: int, max_bad_fraction: float) -> None:
