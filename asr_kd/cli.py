@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import shutil
 import sys
 import webbrowser
 from contextlib import suppress
@@ -400,8 +401,13 @@ class user_errors:
 
 
 def continuation() -> str:
-    """This command, for a shell."""
-    return f"asr-kd {shlex.join(sys.argv[1:])}"
+    """This command, for a shell: by its path where a shell would not find it, as after `./run.sh`."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        name = [sys.executable, "-m", "asr_kd"]
+    else:
+        name = [called if "/" in called and shutil.which("asr-kd") != called else "asr-kd"]
+    return shlex.join([*name, *sys.argv[1:]])
 
 
 def check_device(device: str) -> None:

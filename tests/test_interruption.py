@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner, Result
 
-from asr_kd.cli import app
+from asr_kd.cli import app, continuation
 from asr_kd.files import atomic_path
 from asr_kd.interruption import Interruption, become_worker, interruptible, uninterrupted
 from asr_kd.pipeline import STAGE_NAMES, Job
@@ -119,6 +119,23 @@ def test_workers_end_with_a_run_that_was_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("the worker waits for ever")
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "name"),
+    [
+        ("/project/.venv/bin/asr-kd", None, "/project/.venv/bin/asr-kd"),
+        ("/project/.venv/bin/asr-kd", "/usr/bin/asr-kd", "/project/.venv/bin/asr-kd"),
+        ("/usr/bin/asr-kd", "/usr/bin/asr-kd", "asr-kd"),
+        ("/project/asr_kd/__main__.py", None, f"{sys.executable} -m asr_kd"),
+    ],
+)
+def test_the_command_that_continues_can_be_run_where_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, called: str, found: str | None, name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called, "run", "--exp", "my run"])
+    monkeypatch.setattr("shutil.which", lambda command: found)
+    assert continuation() == f"{name} run --exp 'my run'"
 
 
 def test_the_keyboards_signal_is_130(run_with: RunWith) -> None:
