@@ -4,7 +4,7 @@ import numpy as np
 
 from asr_kd.report.charts import bars, dots, reliability
 from asr_kd.report.confusion import Confusion, phone_of
-from asr_kd.report.document import Note, Section, Table
+from asr_kd.report.document import Note, Row, Section, Table
 from asr_kd.score.table import percent
 
 Systems = tuple[str, str, str]  # baseline, teachers, student
@@ -82,6 +82,7 @@ def _inherited(confusion: Confusion, names: Systems, unit: str) -> list:
             "chance."
         ),
     ]
+    listed: list[Row] = []
     for row in closest_states(confusion, names):
         means = {name: mean_posteriors(confusion, name)[row] for name in names}
         columns = np.argsort(-means[teacher], kind="stable")[: NEIGHBOURS + 1]
@@ -89,6 +90,12 @@ def _inherited(confusion: Confusion, names: Systems, unit: str) -> list:
         series = {name: mean[columns].tolist() for name, mean in means.items()}
         title = f"Frames of {confusion.states[row]} ({int(confusion.frames[row]):,})"
         blocks.append(bars(title, labels, series, "mean posterior"))
+        for place, label in enumerate(labels):
+            shares = [f"{100 * series[name][place]:.1f}" for name in names]
+            listed.append((confusion.states[row], label, *shares))
+    header = ("frames of", "taken for", *names)
+    if listed:
+        blocks.append(Table("Mean posteriors, %, as a table", header, listed, labels=2, folded=True))
     rows = [
         (
             f"{true} as {other}",
