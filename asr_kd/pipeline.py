@@ -150,14 +150,14 @@ def _run_stages(job: Job, first: int, last: int, warned: dict[Path, int]) -> Non
     for number in range(first, last + 1):
         stage = STAGES[number]
         for need in required(stage):
-            if not _is_done(recipe, work, need):
+            if not is_done(recipe, work, need):
                 maker = STAGE_NAMES.index(need)
                 raise UserError(
                     f"{work.record(need)}: stage {number} ({stage.name}) reads the files of stage {maker} ({need}), "
                     f"which is missing or older than the recipe; run --stage {maker} first"
                 )
-        if _is_done(recipe, work, stage.name):
-            _warn(check_done(stage, work, job.jobs, _is_done(recipe, work, "features")))
+        if is_done(recipe, work, stage.name):
+            _warn(check_done(stage, work, job.jobs, is_done(recipe, work, "features")))
             if (read_live(work.board) or {}).get("stage") == stage.name:  # killed right after it was done
                 shutil.rmtree(work.partial, ignore_errors=True)
             console.print(f"stage {number} {stage.name}: done already")
@@ -204,7 +204,8 @@ def recipe_keys(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     return {key: functools.reduce(lambda value, part: value[part], key.split("."), dumped) for key in stage.keys}
 
 
-def _is_done(recipe: Recipe, work: Workspace, name: str) -> bool:
+def is_done(recipe: Recipe, work: Workspace, name: str) -> bool:
+    """Whether stage `name` was finished under `recipe`, by its completion record."""
     path = work.record(name)
     return path.exists() and read_json(path).get("fingerprint") == fingerprint(recipe, name)
 

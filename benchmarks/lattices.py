@@ -24,7 +24,7 @@ from asr_kd.decode.search import KaldiSearcher, load_graph
 from asr_kd.decode.systems import Decoding
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
-from asr_kd.pipeline import Job
+from asr_kd.pipeline import Job, fingerprint
 from asr_kd.recipe_file import load_recipe
 from asr_kd.workspace import Workspace
 
@@ -67,7 +67,8 @@ def main() -> int:
     try:
         recipe = load_recipe(arguments.exp / "recipe.yaml")
         work = Workspace(arguments.exp)
-        decoding = Decoding(Job(recipe, work), [])
+        # As stage 7 has it, or a graph would be made again in the experiment.
+        decoding = Decoding(Job(recipe, work), [fingerprint(recipe, stage) for stage in ("lang", "align")])
         scales = read_json(work.decode(arguments.system) / "summary.json")["scales"]
         system, speech = decoding.system(arguments.system), decoding.speech[arguments.split]
         graph = load_graph(work.graph(system.tree) / "HCLG.fst", scales["word_penalty"])

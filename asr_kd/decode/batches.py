@@ -1,5 +1,6 @@
 """A split through a search that takes many utterances at once (k2's): in one process, batch by batch."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ import numpy as np
 
 from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.recognition import FAULTS, Progress, report
+
+log = logging.getLogger("asr_kd")
 
 
 @runtime_checkable
@@ -29,23 +32,43 @@ def in_batches(
     task: a dataclass with `acoustics` and `searcher`, the latter here in place of its own; its results have
     `network_seconds` and `search_seconds`, in which each utterance gets its share of its batch's.
     """
-    outcomes = {}
-    for batch in progress(list(_batches(utterances, searcher.batch_seconds)), title, None):
-        ready = {name: _Scored.of(task.acoustics, name) for name in batch}
-        sound = [name for name in batch if ready[name].error is None]
-        start = time.process_time()
-        found = dict(zip(sound, searcher.search_batch([ready[name].values for name in sound]), strict=True))
-        share = (time.process_time() - start) / max(1, sum(len(ready[name].values) for name in sound))
-        for name in batch:
-            acoustics = replace(task.acoustics, scores=ready[name].scores)
-            outcome = replace(task, acoustics=acoustics, searcher=_Ready(found.get(name))).recognise(name)
-            outcomes[name] = replace(
-                outcome,
-                network_seconds=outcome.network_seconds + ready[name].seconds,
-                search_seconds=outcome.search_seconds + share * len(ready[name].values),
-            )
+    batches = _batches(utterances, searcher.batch_seconds)
+    made = (outcome for batch in batches for outcome in _recognise(task, searcher, batch))
+    outcomes = {outcome.utterance: outcome for outcome in progress(made, title, len(utterances))}
     report(outcomes.values(), title)
     return {name: outcomes[name] for name in utterances}
+
+
+def _recognise(task: Any, searcher: BatchSearcher, batch: Sequence[str]) -> Iterator[Any]:
+    """What task.recognise returns for each utterance of a batch."""
+    ready = {name: _Scored.of(task.acoustics, name) for name in batch}
+    sound = [name for name in batch if ready[name].error is None]
+    start = time.process_time()
+    found = dict(zip(sound, _search(searcher, [ready[name].values for name in sound]), strict=True))
+    share = (time.process_time() - start) / max(1, sum(len(ready[name].values) for name in sound))
+    for name in batch:
+        acoustics = replace(task.acoustics, scores=ready[name].scores)
+        outcome = replace(task, acoustics=acoustics, searcher=_Ready(found.get(name))).recognise(name)
+        yield replace(
+            outcome,
+            network_seconds=outcome.network_seconds + ready[name].seconds,
+            search_seconds=outcome.search_seconds + share * len(ready[name].values),
+        )
+
+
+def _search(searcher: BatchSearcher, batch: Sequence[np.ndarray]) -> list[Any]:
+    """What `search_batch` finds for each utterance, or the error. A batch that fails as a whole is searched one by one:
+    one of its utterances may be to blame, or the memory that all of them take together.
+    """
+    try:
+        return list(searcher.search_batch(batch))
+    except FAULTS as error:
+        fault = error.with_traceback(None)  # whose frames would hold the search's memory
+    if len(batch) <= 1:
+        return [fault] * len(batch)
+    why = f"{type(fault).__name__}: {fault}"
+    log.warning("%d utterances are searched one by one, for all at once failed (%s)", len(batch), why)
+    return [found for scores in batch for found in _search(searcher, [scores])]
 
 
 def _batches(utterances: dict[str, float], seconds: float) -> Iterator[list[str]]:

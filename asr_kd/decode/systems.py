@@ -243,9 +243,9 @@ class Decoding:
         self, task: Any, utterances: dict[str, float], title: str, journal: Journal | None = None
     ) -> dict[str, Any]:
         """What task.recognise returns for each utterance, in batches where its searcher takes them, or in processes."""
-        if isinstance(task.searcher, BatchSearcher):
-            return in_batches(task, task.searcher, utterances, self.job.progress, title)
         progress = journal.recorded(self.job.progress) if journal else self.job.progress
+        if isinstance(task.searcher, BatchSearcher):
+            return in_batches(task, task.searcher, utterances, progress, title)
         return in_processes(lambda: task.recognise, utterances, self.job, progress, title)
 
     def _searcher(self, tree: str, point: Point, width: Width) -> Searcher:

@@ -19,9 +19,10 @@ from asr_kd.hmm.tree import Tree
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.pieces import MARK, Pieces
 from asr_kd.nn.model import AcousticModel, load_model
-from asr_kd.pipeline import fingerprint
+from asr_kd.pipeline import Job, is_done
 from asr_kd.recipe import Recipe
 from asr_kd.recipe_file import load_recipe
+from asr_kd.stages.decode import made_from
 from asr_kd.workspace import Workspace
 
 MODELS = {"baseline": "member-00"}  # systems that are called otherwise than their network
@@ -30,11 +31,11 @@ MODELS = {"baseline": "member-00"}  # systems that are called otherwise than the
 def export(work: Workspace, system: str, to: Path) -> dict[str, Any]:
     """Write a bundle of `system` (student or baseline) to the directory `to`; returns what its bundle.json says.
 
-    bundle.json is written last, so a directory without it is no bundle. UserError when the experiment is not decoded,
-    the network reads other features than filterbanks, or `to` holds anything else.
+    bundle.json is written last, so a directory without it is no bundle. UserError when the experiment or the system is
+    not decoded with the present recipe, the network reads other features than filterbanks, or `to` holds anything else.
     """
     recipe = _finished_recipe(work)
-    model = _exportable(work, system)
+    model = _exportable(work, recipe, system)
     if to.exists() and not (to / ABOUT).exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: neither empty nor a bundle; name a new directory")
     (to / ABOUT).unlink(missing_ok=True)
@@ -66,16 +67,20 @@ def _finished_recipe(work: Workspace) -> Recipe:
     if not path.exists():
         raise UserError(f"{path}: missing; name the directory of a finished experiment")
     recipe = load_recipe(path)
-    record = work.record("decode")
-    if not (record.exists() and read_json(record).get("fingerprint") == fingerprint(recipe, "decode")):
-        raise UserError(f"{record}: missing or older than recipe.yaml; run --stage 7 (decode) first")
+    if not is_done(recipe, work, "decode"):
+        raise UserError(f"{work.record('decode')}: missing or older than recipe.yaml; run --stage 7 (decode) first")
     return recipe
 
 
-def _exportable(work: Workspace, system: str) -> AcousticModel:
-    """The system's network; UserError where it is none that a bundle can hold."""
-    if not (work.decode(system) / "summary.json").exists() or system == "ensemble" or system.startswith("gmm-"):
+def _exportable(work: Workspace, recipe: Recipe, system: str) -> AcousticModel:
+    """The system's network; UserError where it is none that a bundle can hold, or was not decoded as it is."""
+    if system not in ("student", *MODELS):
         raise UserError(f"--model {system}: no single network that was decoded; name student or baseline")
+    path = work.decode(system) / "summary.json"
+    if not path.exists() or read_json(path).get("made_from") != made_from(Job(recipe, work), system):
+        raise UserError(
+            f"{path}: missing or older than recipe.yaml; name {system} in decode.systems and run --stage 7 (decode)"
+        )
     model = load_model(work.model(MODELS.get(system, system)))
     if model.network.input != "fbank":
         raise UserError(
@@ -116,7 +121,7 @@ def _about(
             "beam": decode.beam,
             "max_active": decode.max_active,
         },
-        "measured": _measured(work, system, summary),
+        "measured": _measured(work, recipe, system, summary),
     }
 
 
@@ -129,13 +134,12 @@ def _average_speaker(work: Workspace) -> dict[str, list[float]]:
     return {"global_mean": mean.round(6).tolist(), "global_std": np.sqrt(variance).round(6).tolist()}
 
 
-def _measured(work: Workspace, system: str, summary: dict[str, Any]) -> dict[str, Any]:
-    """The experiment's figures of the float32 network, see docs/formats.md; what was not scored is absent."""
+def _measured(work: Workspace, recipe: Recipe, system: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """The experiment's figures of the float32 network, see docs/formats.md; without its score, where it has none."""
     measured = {key: summary[key] for key in ("network_rtf", "search_rtf")}
-    if work.results.exists():
-        results = read_json(work.results)
-        measured["hours"] = results["hours"]
-        measured.update({key: results["systems"][system][key] for key in ("wer", "frame_accuracy", "rtf")})
+    results: dict[str, Any] = read_json(work.results) if is_done(recipe, work, "score") else {"systems": {}}
+    if scored := results["systems"].get(system):
+        measured |= {key: scored[key] for key in ("wer", "frame_accuracy", "rtf")} | {"hours": results["hours"]}
     return measured
 
 

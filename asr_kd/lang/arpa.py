@@ -3,7 +3,7 @@
 import gzip
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -24,7 +24,10 @@ class Arpa:
 
     @staticmethod
     def read(path: Path) -> "Arpa":
-        """Read an ARPA file, plain or .gz, words lower-cased as transcripts are. UserError names a wrong line."""
+        """Read an ARPA file, plain or .gz, words lower-cased as transcripts are.
+
+        UserError names a wrong line: one that is no n-gram, one whose history is none or has no back-off weight.
+        """
         try:
             with (
                 gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file
@@ -111,6 +114,8 @@ def _parse(path: Path, file: TextIO) -> list[dict[NGram, tuple[float, float | No
             ngram, row = _entry(path, number, line, order)
             if ngram in orders[order - 1]:
                 raise UserError(f"{path}:{number}: {' '.join(ngram)} occurs twice once lower-cased; merge the entries")
+            if order > 1:
+                _check_history(path, number, ngram, orders[order - 2])
             orders[order - 1][ngram] = row
     else:
         raise UserError(f"{path}: ends without \\end\\; the file is cut off, fetch it again")
@@ -142,6 +147,17 @@ def _header(path: Path, lines: Iterator[tuple[int, str]]) -> list[int]:
     return declared
 
 
+def _check_history(path: Path, number: int, ngram: NGram, shorter: Mapping[NGram, tuple[float, float | None]]) -> None:
+    """Every history has to be an n-gram with a weight, as KenLM and SRILM ask; Kaldi's arpa2fst would take 0 for it."""
+    row = shorter.get(ngram[:-1])
+    if row is None or row[1] is None:
+        lacks = "is no n-gram before it" if row is None else "has no back-off weight"
+        raise UserError(
+            f"{path}:{number}: {' '.join(ngram)}: its history {' '.join(ngram[:-1])} {lacks}; "
+            "write the model again with all histories and their weights"
+        )
+
+
 def _entry(path: Path, number: int, line: str, order: int) -> tuple[NGram, tuple[float, float | None]]:
     log10, *rest = line.split()
     words, weights = rest[:order], rest[order:]
@@ -149,7 +165,7 @@ def _entry(path: Path, number: int, line: str, order: int) -> tuple[NGram, tuple
         if len(words) != order or len(weights) > 1:
             raise ValueError
         row = (float(log10), float(weights[0]) if weights else None)
-        if math.isnan(row[0]) or row[0] > 0:
+        if math.isnan(row[0]) or row[0] > 0 or not math.isfinite(row[1] or 0.0):
             raise ValueError
     except ValueError:
         raise UserError(

@@ -6,7 +6,7 @@ import io
 import math
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from kaldingram.prune import ArpaParser, prune
@@ -46,6 +46,7 @@ def _estimate(sentences: Iterable[Sequence[str]], vocabulary: frozenset[str], re
     counts.cal_f()
     _cut(counts, recipe.cutoffs)
     counts.cal_bow()
+    _weigh_histories(counts)
     return counts
 
 
@@ -63,6 +64,19 @@ def _cut(counts: NgramCounts, cutoffs: Sequence[int]) -> None:
             row.word_to_count = {word: row.word_to_count[word] for word in row.word_to_f}
             if not row.word_to_f:
                 del of_order[history]
+
+
+def _weigh_histories(counts: NgramCounts) -> None:
+    """A back-off factor of 1, log 0, for the histories to which kaldingram gives none.
+
+    It gives none where all that the next lower order predicts has followed, so that no other word is left to back off
+    to. ARPA files have a weight for every history.
+    """
+    for lower, longer in pairwise(counts.counts):
+        for history in longer:
+            factors = lower[history[:-1]].word_to_bow
+            if factors.get(history[-1]) is None:
+                factors[history[-1]] = 1.0
 
 
 def _prune(path: Path, threshold: float) -> None:

@@ -36,6 +36,7 @@ def write_report(recipe: Recipe, work: Workspace, results: Results, transcripts:
         _specialists(results),
         "![systems](plots/systems.png)\n\n![training](plots/training.png)\n",
         _corpus(results),
+        _graphs(results),
         _stages(results),
         _worst(recipe.score.worst_utterances, transcripts),
     ]
@@ -177,6 +178,16 @@ def _corpus(results: Results) -> str:
         f"Targets: {targets['frames']:,} frames, {kept}, {targets['bytes_per_frame']:.1f} bytes a frame, "
         f"mean tail mass {targets['mean_tail_mass']:.4f}.\n"
     )
+
+
+def _graphs(results: Results) -> str:
+    """A line on the size and the cost of the search graphs."""
+    graphs = [
+        f"{tree} {graph['states']:,} states, {graph['arcs']:,} arcs, {graph['bytes'] / 1e6:.1f} MB, made in "
+        f"{graph['seconds']:.1f} CPU seconds by a process of at most {graph['peak_rss_mb']:,} MB"
+        for tree, graph in results["graphs"].items()
+    ]
+    return f"Search graphs: {'; '.join(graphs)}.\n" if graphs else ""
 
 
 def _stages(results: Results) -> str:

@@ -1,5 +1,6 @@
 """results.json: every figure of a run, as fractions; docs/formats.md says what each is."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from asr_kd.corpora.manifest import read_cuts
@@ -14,6 +15,7 @@ from asr_kd.workspace import SPLITS, Workspace
 
 Results = dict[str, Any]
 GAIN = ("baseline", "ensemble", "student")
+LAST_TREE = "sat"  # whose leaves the networks classify
 
 
 def collect_results(
@@ -41,6 +43,7 @@ def collect_results(
         "members": ensemble,
         "targets": read_json(work.targets / "summary.json"),
         "lang": read_json(work.lang / "lang.json"),
+        "graphs": _graphs(work, systems),
         "left_out": left_out(work),
         "stages": stages,
     }
@@ -108,6 +111,19 @@ def _system(
         "scales": summary["scales"],
         **lattice_figures(recipe, work, name, references),
     }
+
+
+def _graphs(work: Workspace, systems: Iterable[str]) -> Results:
+    """What the search graphs of the systems take, by tree; CPU seconds, of the language part too, which trees share."""
+    trees = dict.fromkeys(name.removeprefix("gmm-") if name.startswith("gmm-") else LAST_TREE for name in systems)
+    graphs: Results = {}
+    for tree in trees:
+        path = work.graph(tree) / "stats.json"
+        if path.exists():
+            stats = read_json(path)
+            graphs[tree] = {key: stats[key] for key in ("states", "arcs", "bytes", "peak_rss_mb")}
+            graphs[tree]["seconds"] = round(sum(stats["seconds"].values()), 2)
+    return graphs
 
 
 def _hours(work: Workspace, split: str) -> float:

@@ -9,7 +9,7 @@ from asr_kd.errors import UserError
 from asr_kd.files import write_json
 from asr_kd.lang.arpa import Arpa
 from asr_kd.lang.graphemes import letters_of, spell
-from asr_kd.lang.lexicon import Lexicon
+from asr_kd.lang.lexicon import Lexicon, is_word
 from asr_kd.lang.ngram import train_ngram
 from asr_kd.lang.phones import PhoneSet
 from asr_kd.lang.pieces import PIECES, Pieces
@@ -51,6 +51,10 @@ def run(job: "Job") -> None:
             f"check that its language is that of {'the training transcripts' if recipe.units else 'lang.lexicon'}"
         )
     job.log.info("%d words, %d of the lexicon by G2P; training the n-gram model", len(vocabulary), len(guessed))
+    unpronounced = {word for word in weights if is_word(word) and word not in base and word not in guessed}
+    path = lang / "no_pronunciation.txt"
+    write_vocabulary(path, unpronounced)
+    job.log.info("%d words of the language model have no pronunciation, see %s", len(unpronounced), path)
     pieces = None
     if recipe.tokens:
         counts = {word: count for word, count in count_words(text).items() if word in lexicon}
@@ -66,6 +70,7 @@ def run(job: "Job") -> None:
     guessed.write(lang / "g2p.txt")
     arpa.write(lang / "lm.arpa")
     summary = _summary(lexicon, vocabulary, guessed, needed, arpa, transcripts, pieces)
+    summary["lexicon"]["lm_words_without_pronunciation"] = len(unpronounced)
     write_json(lang / "lang.json", summary)
     job.log.info("%s", summary)
 
@@ -81,9 +86,12 @@ def _read_lm_text(path: Path) -> Sentences:
 
 
 def read_lexicon(recipe: Lang) -> Lexicon:
+    """That of the recipe, with or without stress. UserError when its file is missing, wrong or without a word."""
     if recipe.lexicon == "cmudict":
         return Lexicon.cmudict(bool(recipe.stress))
     lexicon = Lexicon.read(Path(recipe.lexicon))
+    if not lexicon.entries:
+        raise UserError(f"lang.lexicon: {recipe.lexicon}: no entries; write: word phone phone …, or name cmudict")
     return lexicon if recipe.stress else lexicon.without_stress()
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.batches import in_batches
-from asr_kd.decode.recognition import Recognition, Task, in_processes
+from asr_kd.decode.journal import Journal
+from asr_kd.decode.recognition import Outcome, Progress, Recognition, Task, in_processes
 from asr_kd.decode.search import Hypothesis
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
@@ -133,3 +134,52 @@ def test_an_utterance_without_scores_fails_alone_in_its_batch() -> None:
     outcomes = in_batches(Task(Acoustics(scores, None), searcher), searcher, {"a": 9.0, "lost": 5.0}, through, "toy")
     assert outcomes["lost"].error.startswith("KeyError") and outcomes["lost"].words == ()
     assert outcomes["a"].error == "" and len(outcomes["a"].words) == LENGTHS["a"]
+
+
+@dataclass
+class Crashing(InBatches):
+    """Raises `fault` over a batch that has an utterance of so many frames, or more than `most` utterances."""
+
+    fault: BaseException = field(default_factory=lambda: RuntimeError("out of memory"))
+    frames: int = 0
+    most: int = 9
+
+    def search_batch(self, batch: Sequence[np.ndarray]) -> list[Hypothesis | ValueError]:
+        if len(batch) > self.most or self.frames in map(len, batch):
+            self.seen.append([len(scores) for scores in batch])
+            raise self.fault
+        return super().search_batch(batch)
+
+
+def batches_of(searcher: InBatches, utterances: Iterable[str], progress: Progress = through) -> dict[str, Outcome]:
+    seconds = {utterance: float(LENGTHS[utterance]) for utterance in utterances}
+    return in_batches(Task(Acoustics(posteriors, None), searcher), searcher, seconds, progress, "toy")
+
+
+def test_a_batch_that_fails_is_searched_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "asr_kd")
+    searcher = Crashing(batch_seconds=100.0, frames=LENGTHS["b"])
+    outcomes = batches_of(searcher, "abc")
+    assert searcher.seen == [[9, 6, 4], [9], [6], [4]]
+    assert outcomes["b"].error == "RuntimeError: out of memory" and outcomes["b"].words == ()
+    sound = batches_of(InBatches(100.0), "abc")
+    assert all(outcomes[name].words == sound[name].words and outcomes[name].error == "" for name in "ac")
+    assert "3 utterances are searched one by one" in caplog.text
+    assert "toy: 1 utterances failed: b (RuntimeError: out of memory)" in caplog.text
+
+
+def test_a_batch_too_large_for_the_memory_loses_nothing() -> None:
+    outcomes, sound = batches_of(Crashing(100.0, most=1), "abc"), batches_of(InBatches(100.0), "abc")
+    assert {name: found.words for name, found in outcomes.items()} == {name: sound[name].words for name in "abc"}
+    assert not any(found.error for found in outcomes.values())
+
+
+def test_a_search_in_batches_that_is_interrupted_keeps_the_batches_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_KD_CHECKPOINT_SECONDS", "0")
+    interrupted = Crashing(batch_seconds=13.0, fault=KeyboardInterrupt(), frames=LENGTHS["b"])
+    with pytest.raises(KeyboardInterrupt):
+        batches_of(interrupted, "abc", Journal(tmp_path, "toy").recorded(through))
+    found = Journal(tmp_path, "toy").read()
+    assert list(found) == ["a"] and found["a"].words == batches_of(InBatches(100.0), "a")["a"].words

@@ -1,6 +1,7 @@
 """How the recipe's choices reach the search: back end, ensemble's mean, adaptation, and what has to be done again."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 
 from asr_kd.decode import loading
 from asr_kd.decode.acoustics import Acoustics
+from asr_kd.decode.journal import Journal
+from asr_kd.decode.recognition import Task
+from asr_kd.decode.search import Hypothesis
 from asr_kd.decode.systems import LAST_TREE, Decoding, Speech, System
 from asr_kd.decode.tuning import Point
 from asr_kd.errors import UserError
@@ -48,6 +52,22 @@ def test_without_k2_its_back_end_is_refused_before_a_graph_is_read(job: Job, mon
     system = System("student", LAST_TREE, 1, 1, dict.fromkeys(("dev", "test"), acoustics))
     with pytest.raises(UserError, match=r"decode\.backend: k2 cannot be imported"):
         Decoding(with_decode(job, backend="k2"), []).search("toy", system, "dev", Point(1.0, 0.0))
+
+
+class Batches:
+    """A search of many utterances at once, all of which say `yes`."""
+
+    batch_seconds = 100.0
+
+    def search_batch(self, batch: Sequence[np.ndarray]) -> list[Hypothesis]:
+        return [Hypothesis([1], np.zeros(len(scores), np.int32), 0.0, 0.0, True) for scores in batch]
+
+
+def test_what_is_recognised_in_batches_is_journalled(job: Job, tmp_path: Path) -> None:
+    task = Task(Acoustics(lambda utterance: np.zeros((2, 1), np.float32), None), Batches())  # type: ignore[arg-type]
+    Decoding(job, []).spread(task, dict.fromkeys(SPEAKERS, 0.02), "toy", Journal(tmp_path, "toy"))
+    found = Journal(tmp_path, "toy").read()
+    assert {name: outcome.words for name, outcome in found.items()} == dict.fromkeys(SPEAKERS, (1,))
 
 
 def test_the_ensembles_mean_is_that_of_the_targets_unless_decode_says_otherwise(

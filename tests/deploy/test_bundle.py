@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ import numpy as np
 import pytest
 from damage import EXAMPLES, Steps, damaged, damages, read_or_refuse
 from hypothesis import example, given
-from tiny_experiment import BINS, NETWORK, NUM_PDFS, make_experiment, monophone_tree, random_model
+from tiny_experiment import (
+    BINS,
+    NETWORK,
+    NUM_PDFS,
+    SCALES,
+    leave_decoded,
+    make_experiment,
+    monophone_tree,
+    random_model,
+)
 from typer.testing import CliRunner
 
 from asr_kd.cli import app
@@ -137,3 +147,35 @@ def test_an_experiment_that_is_not_decoded(tmp_path: Path) -> None:
     write_json(work.record("decode"), {"fingerprint": "of another recipe"})
     with pytest.raises(UserError, match=r"decode\.json: missing or older"):
         export(work, "student", tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("system", ["student", "baseline"])
+def test_a_system_that_the_recipe_has_not_decoded(tmp_path: Path, system: str) -> None:
+    """Left over from another recipe, or never decoded."""
+    work = make_experiment(tmp_path / "exp")
+    write_json(work.decode("student") / "summary.json", {"made_from": "of another recipe", "scales": SCALES})
+    with pytest.raises(UserError, match=rf"{system}/summary\.json: .*; name {system} in decode\.systems") as error:
+        export(work, system, tmp_path / "bundle")
+    assert "\n" not in str(error.value) and not (tmp_path / "bundle").exists()
+
+
+def forget_score(work: Workspace) -> str:
+    write_json(work.record("score"), {"fingerprint": "of another recipe"})
+    return "student"
+
+
+def decode_baseline_too(work: Workspace) -> str:
+    """As results.json does not know it."""
+    random_model(NETWORK).save(work.member(0), {})
+    leave_decoded(work, "baseline")
+    return "baseline"
+
+
+@pytest.mark.parametrize("left_by", [forget_score, decode_baseline_too])
+def test_what_is_not_scored_with_the_recipe_has_no_error_rate(
+    tmp_path: Path, left_by: Callable[[Workspace], str]
+) -> None:
+    work = make_experiment(tmp_path / "exp")
+    about = export(work, left_by(work), tmp_path / "bundle")
+    assert about["measured"] == {"network_rtf": 0.01, "search_rtf": 0.1}
+    assert "- not scored" in (tmp_path / "bundle" / "README.md").read_text()

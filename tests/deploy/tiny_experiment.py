@@ -14,8 +14,9 @@ from asr_kd.lang.phones import PhoneSet
 from asr_kd.lang.pieces import Pieces
 from asr_kd.nn.model import AcousticModel
 from asr_kd.nn.seeds import generator
-from asr_kd.pipeline import fingerprint
+from asr_kd.pipeline import Job, fingerprint
 from asr_kd.recipe import Network, Recipe
+from asr_kd.stages.decode import made_from
 from asr_kd.wfst.build import build_graph, build_word_graph
 from asr_kd.workspace import Workspace
 
@@ -48,11 +49,19 @@ def make_experiment(root: Path, pieces: bool = False) -> Workspace:
     write_store(work.features("fbank", "test"), rows, {"kind": "fbank"})
     speakers = {name: {"frames": f, "mean": [m] * BINS, "std": [s] * BINS} for name, f, m, s in SPEAKERS}
     write_json(work.features("fbank", "train") / "stats.json", speakers)
-    write_json(work.decode("student") / "summary.json", {"scales": SCALES, "network_rtf": 0.01, "search_rtf": 0.1})
+    leave_decoded(work, "student")
     write_json(work.results, RESULTS)
     write_text(work.root / "recipe.yaml", yaml.safe_dump(RECIPE.model_dump(mode="json")))
-    write_json(work.record("decode"), {"fingerprint": fingerprint(RECIPE, "decode")})
+    for stage in ("decode", "score"):
+        write_json(work.record(stage), {"fingerprint": fingerprint(RECIPE, stage)})
     return work
+
+
+def leave_decoded(work: Workspace, system: str) -> None:
+    """What the decode stage says of a system under RECIPE."""
+    summary = {"scales": SCALES, "network_rtf": 0.01, "search_rtf": 0.1}
+    made = made_from(Job(RECIPE, work), system)
+    write_json(work.decode(system) / "summary.json", {"made_from": made, **summary})
 
 
 SPEAKERS = [("one", 300, 18.0, 2.0), ("two", 100, 22.0, 4.0)]

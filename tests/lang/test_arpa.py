@@ -78,11 +78,28 @@ def test_restriction_drops_every_ngram_with_the_word(tmp_path: Path) -> None:
         ("-0.7\tyes no\n", "", "1 2-grams, .* announces 2"),
         ("\\end\\\n", "", "cut off"),
         ("-0.6\t</s>", "-0.6\tend", "no unigram </s>"),
+        ("-0.3\tYES\t-0.2", "-0.3\tYES\tnan", r"lm.arpa:10: expected 'log10-probability word \[back-off\]'"),
+        ("-0.3\tYES\t-0.2", "-0.3\tYES\tinf", "lm.arpa:10: expected"),
+        ("-0.3\tYES\t-0.2", "-0.3\tYES\t-inf", "lm.arpa:10: expected"),
+        ("-0.3\tYES\t-0.2", "-0.3\tYES", "lm.arpa:15: yes no: its history yes has no back-off weight; write"),
+        ("-99\t<s>\t-0.5", "-99\t<s>", "lm.arpa:14: <s> yes: its history <s> has no back-off weight"),
+        ("-0.7\tyes no", "-0.7\tyea no", "lm.arpa:15: yea no: its history yea is no n-gram before it; write"),
     ],
 )
 def test_a_damaged_file_is_an_error_that_names_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Arpa.read(write(tmp_path / "lm.arpa", TEXT.replace(old, new)))
+
+
+def test_bigrams_are_histories_too(tmp_path: Path) -> None:
+    text = TEXT.replace("ngram 2=2\n", "ngram 2=2\nngram 3=1\n")
+    text = text.replace("\\end", "\\3-grams:\n-0.2\t<s> yes no\n\n\\end")
+    with pytest.raises(UserError, match=r"lm.arpa:19: <s> yes no: its history <s> yes has no back-off weight"):
+        Arpa.read(write(tmp_path / "lm.arpa", text))
+    weighed = text.replace("-0.1\t<s> yes", "-0.1\t<s> yes\t0")
+    assert Arpa.read(write(tmp_path / "lm.arpa", weighed)).orders[1][("<s>", "yes")] == (-0.1, 0.0)
+    with pytest.raises(UserError, match=r"lm.arpa:19: <s> yes no: its history <s> yes is no n-gram before it"):
+        Arpa.read(write(tmp_path / "lm.arpa", weighed.replace("-0.1\t<s> yes\t0", "-0.1\t<s> no\t0")))
 
 
 def test_files_that_are_not_text_are_errors(tmp_path: Path) -> None:

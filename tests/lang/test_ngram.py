@@ -70,6 +70,14 @@ def test_bigram_is_kneser_ney_by_its_definition() -> None:
             assert 10 ** arpa.log10_probability((history,), word) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_history_that_all_words_follow_has_a_weight() -> None:
+    """Nothing is left to back off to, so the weight changes nothing; but a file without it is refused."""
+    arpa = train_ngram([["w0"], ["w0", "w0"]], ["w0"], NGram(order=2, cutoffs=()))
+    assert {("w0", "w0"), ("w0", "</s>")} <= set(arpa.orders[1])
+    assert arpa.orders[0][("w0",)][1] == 0.0
+    assert arpa.orders[0][("</s>",)][1] is None  # no history
+
+
 def test_unigram_is_relative_frequency_without_the_begin_mark() -> None:
     arpa = train_ngram([["w0", "w0", "w1"], ["w0"]], ["w0", "w1"], NGram(order=1))
     shares = {word: 10 ** arpa.log10_probability((), word) for word in ("w0", "w1", "</s>")}

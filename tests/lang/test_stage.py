@@ -111,6 +111,35 @@ def test_a_lexicon_in_other_phones_cannot_be_mixed_with_g2p(work: Workspace) -> 
     assert run(work, lexicon=str(path), g2p=False)["words"] == ["a", "cat", "sat", "the"]
 
 
+@pytest.mark.parametrize("text", ["", "\n\n", "<sil> SIL\n<unk> SPN\n"])
+def test_a_lexicon_without_words_is_an_error(work: Workspace, text: str) -> None:
+    path = work.root / "lexicon.txt"
+    write_text(path, text)
+    with pytest.raises(UserError, match=r"lang\.lexicon: .*lexicon\.txt: no entries; write: .*, or name cmudict"):
+        run(work, lexicon=str(path))
+
+
+@pytest.mark.parametrize(
+    ("keys", "unpronounced"),
+    [
+        ({}, []),
+        ({"g2p": False}, ["blorped", "florp"]),
+        ({"g2p": False, "vocabulary": "lm"}, ["blorped"]),
+        ({"vocabulary_in_lexicon_only": True}, ["blorped"]),  # florp is spoken, so guessed to be aligned
+        ({"units": "grapheme"}, ["blorped"]),
+    ],
+)
+def test_words_of_the_text_without_pronunciation_are_listed(
+    work: Workspace, keys: dict[str, object], unpronounced: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "asr_kd")
+    run(work, **keys)
+    assert (work.lang / "no_pronunciation.txt").read_text() == "".join(f"{word}\n" for word in unpronounced)
+    summary = json.loads((work.lang / "lang.json").read_text())
+    assert summary["lexicon"]["lm_words_without_pronunciation"] == len(unpronounced)
+    assert f"{len(unpronounced)} words of the language model have no pronunciation" in caplog.text
+
+
 def test_an_empty_text_or_a_foreign_one_is_an_error(work: Workspace) -> None:
     write_text(work.lm_text, "\n")
     with pytest.raises(UserError, match=r"set corpus\.lm_text"):

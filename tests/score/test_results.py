@@ -46,6 +46,24 @@ def test_results_follow_the_contract(results: dict[str, Any]) -> None:
     assert results["warnings"] == []
 
 
+def test_the_graphs_of_the_systems_are_told(scored_job: Job) -> None:
+    seconds = {"grammar": 1.25, "HCLG determinise": 10.5}
+    stats = {"states": 41234, "arcs": 98765, "seconds": seconds, "peak_rss_mb": 1312, "bytes": 2_345_678}
+    for tree in ("sat", "mono"):  # mono is left from another recipe
+        write_json(scored_job.work.graph(tree) / "stats.json", {**stats, "made_from": ["toy"]})
+    score.run(scored_job)
+    results = json.loads(scored_job.work.results.read_text())
+    figures = {"states": 41234, "arcs": 98765, "bytes": 2_345_678, "seconds": 11.75, "peak_rss_mb": 1312}
+    assert results["graphs"] == {"sat": figures}
+    line = "sat 41,234 states, 98,765 arcs, 2.3 MB, made in 11.8 CPU seconds by a process of at most 1,312 MB"
+    assert f"Search graphs: {line}.\n" in scored_job.work.report.read_text()
+
+
+def test_without_graphs_nothing_is_said_of_them(scored_job: Job, results: dict[str, Any]) -> None:
+    assert results["graphs"] == {}
+    assert "Search graphs" not in scored_job.work.report.read_text()
+
+
 def test_words_out_of_the_vocabulary_by_hand(scored_job: Job, results: dict[str, Any]) -> None:
     known = {"gmm-sat": 6, "baseline": 9, "ensemble": 9, "student": 9}
     unknown = {"gmm-sat": 2, "baseline": 2, "ensemble": 3, "student": 2}  # of anna, nine, music
