@@ -75,19 +75,21 @@ def fastest(clock: Callable[[], float], repeats: int, jobs: dict[str, Callable[[
 
 
 def forward(ensemble: Ensemble, frames: Frames, batch: int) -> None:
-    """The members' logits alone."""
+    """The members' logits alone; frames: standardised."""
     with torch.inference_mode():
         for numbers in frames.ordered_batches(batch):
             ensemble.logits(ensemble.windows(frames, numbers))
 
 
 def dump(path: Path, ensemble: Ensemble, frames: Frames, targets: Targets) -> dict[str, float]:
+    """frames: as stored; `dump_targets` standardises them."""
     return dump_targets(path, ensemble, frames, targets, {}, silent)
 
 
 def report_writing(clock: Callable[[], float], repeats: int, folder: Path, ensemble: Ensemble, frames: Frames) -> None:
+    standardised = frames.standardised(ensemble.models[0])
     jobs: dict[str, Callable[[], object]] = {
-        f"forward {batch}": lambda batch=batch: forward(ensemble, frames, batch)  # type: ignore[misc]
+        f"forward {batch}": lambda batch=batch: forward(ensemble, standardised, batch)  # type: ignore[misc]
         for batch in (256, 512, 1024)
     }
     for name, targets in STORES.items():
@@ -116,12 +118,13 @@ def report_reading(clock: Callable[[], float], repeats: int, folder: Path, ensem
         "random 20": SoftTargets(TargetStore(folder / "random 20"), frames, 2.0, 0.3),
         "logits": SoftTargets(store, frames, 2.0, 0.3, "logits"),
     }
+    standardised = frames.standardised(ensemble.models[0])
     training, jobs = Training(), {}
     for name, source in sources.items():
         model = AcousticModel(ensemble.network, frames.dim, store.num_pdfs)
         model.initialise(generator((0, "student")))
         run = Run(ensemble.network, training, (0, "student"), store.num_pdfs, "")
-        loop = TrainingLoop(Path(name), run, model, make_optimizer(model, training), frames, source, silent)
+        loop = TrainingLoop(Path(name), run, model, make_optimizer(model, training), standardised, source, silent)
         jobs[name] = lambda loop=loop: loop.epoch(0, 1e-3)
     seconds = fastest(clock, repeats, jobs)
     hard = seconds["hard labels"]
@@ -165,7 +168,6 @@ def main() -> None:
     else:
         ensemble = random_teachers(arguments.members, arguments.width)
         frames = random_frames(arguments.frames // UTTERANCE * UTTERANCE)
-    frames = frames.standardised(ensemble.models[0])
     network = ensemble.network
     print(f"{arguments.members} members of {network.layers} × {network.width}, {ensemble.num_pdfs} states,", end=" ")
     print(f"{len(frames)} frames, {arguments.threads} threads, {arguments.clock} clock")

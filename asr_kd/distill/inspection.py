@@ -51,8 +51,9 @@ def _rows(store: TargetStore, summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("most probable state is the alignment's", f"{summary['agreement']:.2%}"),
         ("mean entropy", f"{summary['mean_entropy']:.3f} nats"),
     ]
+    if not store.dense:
+        rows.append(("mean tail mass", "–" if store.pruned else f"{summary['mean_tail_mass']:.2%}"))
     if not (store.dense or store.pruned):
-        rows.append(("mean tail mass", f"{summary['mean_tail_mass']:.2%}"))
         rows += [
             (f"mean tail mass softened at T = {temperature:g}", f"{mass:.2%}")
             for temperature, mass in softened_tails(store).items()

@@ -59,8 +59,9 @@ def dump_targets(
 
     seed: of the random pruning and of dropout. spread: writes the shards of the given numbers elsewhere; not with
     dropout, whose masks come from one stream. The summary's means are over frames: probability left out of the top k,
-    share whose most probable state is the alignment's, entropy in nats, all at T = 1. Raises UserError when the states
-    do not fit the store's uint16, or when random pruning is asked for at none or several temperatures.
+    share whose most probable state is the alignment's, entropy in nats, all at T = 1. The first is None where states
+    are drawn at random: no probability is left out then. Raises UserError when the states do not fit the store's
+    uint16, or when random pruning is asked for at none or several temperatures.
     """
     num_pdfs = ensemble.num_pdfs
     if num_pdfs > MAX_PDFS:
@@ -93,17 +94,23 @@ def dump_targets(
     kept, entropy, agreed = sums.tolist()
     count = len(frames)
     writer.finish(frames, meta)
-    summary = {
+    summary: dict[str, Any] = {
         "frames": count,
         "top_k": top_k,
         "bytes_per_frame": writer.bytes / count,
-        "mean_tail_mass": max(0.0, 1 - kept / count) if top_k else 0.0,
+        "mean_tail_mass": None if asking.pruning else max(0.0, 1 - kept / count) if top_k else 0.0,
         "agreement": agreed / count,
         "mean_entropy": entropy / count,
     }
     write_json(path / SUMMARY, summary)
     writer.close()
     return summary
+
+
+def tail_mass(summary: dict[str, Any]) -> str:
+    """A summary's mean tail mass for reading; a dash where the states were drawn at random."""
+    mass = summary["mean_tail_mass"]
+    return "–" if mass is None else f"{mass:.4f}"
 
 
 class SoftTargets:

@@ -42,6 +42,7 @@ class Definition(Section):
     `seed_keys`: recipe keys that take the seed. `last_stage`: where each cell ends; `score` for error rates.
     `baseline`: the cell that others are compared with, by name, or as values of axes: then each cell is compared with
     the one that has these values and is like it in the other axes. `published`: what a paper has in a cell's place.
+    `published_systems`: by cell, what it has for other systems of the cell, such as `teacher` of an image recipe.
     """
 
     description: str = ""
@@ -55,6 +56,7 @@ class Definition(Section):
     last_stage: str = "student"
     baseline: str | Settings | None = None
     published: dict[str, str | float] = Field(default_factory=dict)
+    published_systems: dict[str, dict[str, str | float]] = Field(default_factory=dict)
     plot: Plot | None = None
 
 
@@ -204,8 +206,10 @@ def _check(experiment: Experiment) -> None:
         raise UserError(f"{path}: last_stage: {definition.last_stage} is no stage; one of {', '.join(STAGE_NAMES)}")
     if isinstance(definition.baseline, str) and definition.baseline not in names:
         raise UserError(f"{path}: baseline: no cell is called {definition.baseline}; one of {', '.join(names)}")
-    if stranger := next((name for name in definition.published if name not in names), None):
-        raise UserError(f"{path}: published: no cell is called {stranger}; one of {', '.join(names)}")
+    published = {"published": list(definition.published), "published_systems": list(definition.published_systems)}
+    for key, mentioned in published.items():
+        if stranger := next((name for name in mentioned if name not in names), None):
+            raise UserError(f"{path}: {key}: no cell is called {stranger}; one of {', '.join(names)}")
     used = {"exclude": [axis for labels in definition.exclude for axis in labels]}
     used["baseline"] = list(definition.baseline) if isinstance(definition.baseline, dict) else []
     used["plot"] = [axis for axis in (definition.plot.x, definition.plot.y) if axis] if definition.plot else []

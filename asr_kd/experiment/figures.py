@@ -33,11 +33,11 @@ def read_figures(run: CellRun) -> Figures:
     found: Figures = {}
     records = [read_record(run.root, stage.name) for stage in STAGES]
     found["cpu_seconds"] = sum(record["cpu_seconds"] for record in records if record and FROM not in record)
-    if _has(run, "student"):
+    if has_stage(run, "student"):
         found |= _student(run.work.model("student"))
-    if _has(run, "teachers"):
+    if has_stage(run, "teachers"):
         found |= _ensemble(_teachers(run), found)
-    if _has(run, "targets"):
+    if has_stage(run, "targets"):
         targets = _optional(run.work.targets / "summary.json")
         found |= {f"targets.{key}": value for key, value in targets.items() if isinstance(value, int | float)}
     return found | _results(_scores(run))
@@ -50,14 +50,20 @@ def read_intervals(run: CellRun) -> dict[str, list[float]]:
 
 
 def read_systems(run: CellRun) -> dict[str, Figures]:
-    """Frame accuracy and error rates of the cell's systems other than the student, where it was scored."""
-    systems = _scores(run).get("systems", {})
-    return {name: _system(figures) for name, figures in systems.items() if name != "student"}
+    """Frame accuracy, error rates and p of the cell's systems other than the student, where it was scored."""
+    results = _scores(run)
+    return {name: _system(results, name) for name in results.get("systems", {}) if name != "student"}
+
+
+def read_specialists(run: CellRun) -> dict[str, Any]:
+    """models/specialists.json of a cell whose recipe has specialists; empty before they are trained."""
+    trained = run.recipe.specialists is not None and has_stage(run, "teachers")
+    return _optional(run.work.specialists) if trained else {}
 
 
 def compare_words(run: CellRun, other: CellRun) -> Figures:
     """Paired bootstrap of the students of two cells on the same utterances: p that the first errs less."""
-    if not all(_has(each, "decode") and "student" in each.recipe.decode.systems for each in (run, other)):
+    if not all(has_stage(each, "decode") and "student" in each.recipe.decode.systems for each in (run, other)):
         return {}
     ours, theirs = (read_transcripts(each.work, ("student",)) for each in (run, other))
     if ours.references["test"] != theirs.references["test"]:
@@ -81,10 +87,13 @@ def kl_to_dense(run: CellRun, reference: CellRun) -> Figures:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean, standard deviation and the t distribution's 95 % interval of the mean over seeds; null for one seed."""
+def summarise(values: Sequence[float], *, spread: bool = True) -> Summary:
+    """Mean, standard deviation and the t distribution's 95 % interval of the mean over seeds; null for one seed.
+
+    spread=False: the mean alone, of probabilities, whose interval could leave [0, 1].
+    """
     count, mean = len(values), float(np.mean(values))
-    if count < 2:
+    if count < 2 or not spread:
         return {"mean": mean, "sd": None, "ci95": None, "seeds": count}
     deviation = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
@@ -127,16 +136,11 @@ def _ensemble(ensemble: dict[str, Any], student: Figures) -> Figures:
 
 
 def _results(results: dict[str, Any]) -> Figures:
-    student = results.get("systems", {}).get("student")
-    if student is None:
-        return {}
-    found = _system(student)
-    if "student_vs_baseline" in results.get("significance", {}):
-        found["p_better_than_baseline"] = results["significance"]["student_vs_baseline"]["p_better"]
-    return found
+    return _system(results, "student") if "student" in results.get("systems", {}) else {}
 
 
-def _system(system: dict[str, Any]) -> Figures:
+def _system(results: dict[str, Any], name: str) -> Figures:
+    system, significance = results["systems"][name], results.get("significance", {}).get(f"{name}_vs_baseline")
     accuracy = system.get("frame_accuracy") or {}
     found = {f"frame_accuracy.{split}": accuracy[split] for split in SCORED if accuracy.get(split) is not None}
     found |= {f"wer.{split}": errors["wer"] for split, errors in system.get("wer", {}).items()}
@@ -148,17 +152,19 @@ def _system(system: dict[str, Any]) -> Figures:
     found |= {f"errors.{split}": count for split, count in system.get("errors", {}).items()}
     if offset := system.get("offset"):  # of an image recipe, to classes that the student never saw
         found |= {"offset": offset["value"], "errors_with_offset.test": offset["errors"]["test"]}
+    if significance:
+        found["p_better_than_baseline"] = significance["p_better"]
     return found | {key: system[key] for key in ("parameters", "rtf") if system.get(key) is not None}
 
 
-def _has(run: CellRun, stage: str) -> bool:
+def has_stage(run: CellRun, stage: str) -> bool:
     """Whether the stage's files are of the cell's recipe, not of an earlier one."""
     record = read_record(run.root, stage)
     return record is not None and record["fingerprint"] == run.fingerprints[stage]
 
 
 def _scores(run: CellRun) -> dict[str, Any]:
-    return _optional(run.work.results) if _has(run, "score") else {}
+    return _optional(run.work.results) if has_stage(run, "score") else {}
 
 
 def _optional(path: Path) -> Any:

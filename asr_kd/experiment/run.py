@@ -47,8 +47,8 @@ def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
             last = STAGE_NAMES.index(experiment.definition.last_stage)
             run_cells(by_seed, providers, last, request.jobs, start, request.most_jobs)
     table = make_table(experiment, runs, base)
+    write_table(folder, experiment, table)  # before the plot, which may fail
     write_plot(folder / "plot.png", experiment, table, runs)
-    write_table(folder, experiment, table)
     console.print(f"table: {folder / 'table.md'}", soft_wrap=True, highlight=False)
     failed = [run for run in every if run.failure]
     for run in failed:

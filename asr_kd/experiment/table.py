@@ -13,21 +13,27 @@ from asr_kd.experiment.figures import (
     Figures,
     Summary,
     compare_words,
+    has_stage,
     kl_to_dense,
     read_figures,
     read_intervals,
+    read_specialists,
     read_systems,
     summarise,
 )
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.files import write_json, write_text
-from asr_kd.score.report import escape_markdown
+from asr_kd.score.report import escape_markdown, specialists_markdown
+from asr_kd.score.results import gain_retained
 from asr_kd.score.table import markdown_table
+from asr_kd.score.wer import SCORED
 
 Table = dict[str, Any]
 Format = Callable[[float], str]
 # Figures whose difference from the cell compared with is of interest.
 COMPARED = ("frame_accuracy", "cross_entropy", "last", "wer", "errors")
+# Figures of which only the mean over seeds says something.
+PROBABILITIES = ("p_better_than_baseline", "p_better")
 
 
 def per_cent(value: float) -> str:
@@ -53,6 +59,7 @@ COLUMNS: dict[str, tuple[str, Format]] = {
     "kl_to_dense": ("KL to dense", number),
     "errors.test": ("errors test", number),
     "difference.errors.test": ("Δ errors", number),
+    "gap_closed.test": ("gap closed test", per_cent),
     "errors_with_offset.test": ("errors with offset", number),
     "wer.dev": ("WER dev", per_cent),
     "wer.test": ("WER test", per_cent),
@@ -66,7 +73,8 @@ LEGEND = """\
 Per cent where a share. Over several seeds: mean ± standard deviation [95 % interval of the mean, t distribution]; of
 one seed, an error rate's interval is over utterances (bootstrap). Gain kept: (student − members' mean) / (ensemble −
 members' mean), frame accuracy. p: share of paired bootstrap samples with fewer errors than the cell's own baseline
-system, or than the cell compared with; the mean over seeds. Δ: mean difference, seed by seed.
+system, or than the cell compared with; the mean over seeds. Δ: mean difference, seed by seed. Gap closed, of images:
+(plain − student) / (plain − teacher), test errors; plain is the same network trained alike on the labels alone.
 """
 
 
@@ -122,7 +130,7 @@ def table_markdown(experiment: Experiment, table: Table) -> str:
         sections.append(f"Δ and the last p: against the cell that has {escape_markdown(values)} and is alike else.\n")
     elif baseline:
         sections.append(f"Δ and the last p: against {escape_markdown(baseline)}.\n")
-    sections += [LEGEND, _systems(table), _failures(table)]
+    sections += [LEGEND, _systems(table), _specialists(table), _failures(table)]
     if experiment.definition.plot:
         sections.append("![plot](plot.png)\n")
     return "\n".join(section for section in sections if section)
@@ -141,9 +149,10 @@ def _row(
             shared = [name for name in own[seed] if name in theirs and name.split(".")[0] in COMPARED]
             own[seed] |= {f"difference.{name}": own[seed][name] - theirs[name] for name in shared}
             own[seed] |= compare_words(run, runs[other.name][seed])
+        own[seed] |= _gap_closed(run, runs, figures)
     names = dict.fromkeys(name for one in own.values() for name in one)
     intervals = {seed: read_intervals(run) for seed, run in seeds.items()}
-    summaries = {name: summarise([one[name] for one in own.values() if name in one]) for name in names}
+    summaries = {name: _summarise(name, [one[name] for one in own.values() if name in one]) for name in names}
     for name, summary in summaries.items():
         known = [interval[name] for interval in intervals.values() if name in interval]
         if summary["seeds"] == 1 and known:
@@ -154,9 +163,11 @@ def _row(
         "settings": cell.settings,
         "compared_with": other.name if other else None,
         "published": experiment.definition.published.get(cell.name),
+        "published_systems": experiment.definition.published_systems.get(cell.name, {}),
         "figures": summaries,
         "seeds": {str(seed): {"figures": own[seed], "ci95": intervals[seed]} for seed in own},
         "systems": _summaries_of_systems([read_systems(run) for run in seeds.values()]),
+        "specialists": {str(seed): about for seed, run in seeds.items() if (about := read_specialists(run))},
         "failures": {str(seed): run.failure for seed, run in seeds.items() if run.failure},
     }
 
@@ -167,18 +178,49 @@ def _summaries_of_systems(by_seed: list[dict[str, Figures]]) -> dict[str, dict[s
         for system, figures in systems.items():
             for name, value in figures.items():
                 found.setdefault(system, {}).setdefault(name, []).append(value)
-    return {system: {name: summarise(values) for name, values in figures.items()} for system, figures in found.items()}
+    return {
+        system: {name: _summarise(name, values) for name, values in figures.items()}
+        for system, figures in found.items()
+    }
+
+
+def _summarise(name: str, values: list[float]) -> Summary:
+    return summarise(values, spread=name not in PROBABILITIES)
+
+
+def _gap_closed(run: CellRun, runs: dict[str, dict[int, CellRun]], figures: dict[str, dict[int, Figures]]) -> Figures:
+    """Of an image recipe: how much of the gap in test errors between plain student and teacher the student closes.
+
+    The plain student is that of the cell, at the same seed, that differs in its targets alone, which are hard. Nothing
+    for the plain student itself, or where there is none or the teacher is no better.
+    """
+    teacher = read_systems(run).get("teacher", {}).get("errors.test")
+    if teacher is None or run.recipe.student.hard_weight == 1:
+        return {}
+    at_seed = [seeds[run.seed] for seeds in runs.values() if run.seed in seeds]
+    plain = next((o for o in at_seed if o.recipe.student.hard_weight == 1 and _trained(o) == _trained(run)), None)
+    if plain is None:
+        return {}
+    ours, theirs = (figures[each.name][run.seed].get("errors.test") for each in (run, plain))
+    share = gain_retained(theirs, teacher, ours, sign=-1)
+    return {} if share is None else {"gap_closed.test": share}
+
+
+def _trained(run: CellRun) -> tuple[Any, ...]:
+    """What the student is and how it is trained, its targets aside."""
+    student = run.recipe.student
+    return run.fingerprints["features"], run.recipe.student_network, student.train, student.transfer_classes
 
 
 def _add_kl(runs: dict[str, dict[int, CellRun]], figures: dict[str, dict[int, Figures]]) -> None:
     """KL to dense of every store whose teachers have a dense store in some cell."""
     all_runs = [run for seeds in runs.values() for run in seeds.values()]
-    dense = {run.fingerprints["teachers"]: run for run in all_runs if run.is_dense and run.work.targets.exists()}
+    dense = {run.fingerprints["teachers"]: run for run in all_runs if run.is_dense and has_stage(run, "targets")}
     known: dict[tuple[str, str, float], dict[str, float]] = {}
     for name, seeds in runs.items():
         for seed, run in seeds.items():
             reference = dense.get(run.fingerprints["teachers"])
-            if reference is None or not run.work.targets.exists():
+            if reference is None or not has_stage(run, "targets"):
                 continue
             key = (run.fingerprints["targets"], reference.fingerprints["targets"], run.recipe.student.temperature)
             if key not in known:
@@ -213,23 +255,46 @@ def _labels(experiment: Experiment, cell: dict[str, Any]) -> list[str]:
 
 def _systems(table: Table) -> str:
     """What else was decoded, each distinct set of figures once."""
-    rows: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     titles = {key: COLUMNS[key] for key in ("parameters", "frame_accuracy.dev", "frame_accuracy.test")}
-    others = ("errors.test", "wer.dev", "wer.test", "out_of_vocabulary_recall.test", "rtf")
-    titles |= {key: COLUMNS[key] for key in others}
+    rates = ("errors.test", "wer.dev", "wer.test", "p_better_than_baseline", "out_of_vocabulary_recall.test", "rtf")
+    titles |= {key: COLUMNS[key] for key in rates}
     known = {key for cell in table["cells"] for figures in cell["systems"].values() for key in figures}
     shown = [key for key in titles if key in known]
     for cell in table["cells"]:
         for name, figures in cell["systems"].items():
             values = [_text(figures.get(key), titles[key][1]) for key in shown]
-            rows.setdefault((name, *values), []).append(cell["name"])
+            rows.setdefault((name, *values), []).append(cell)
     if not rows:
         return ""
-    body = [
-        (row[0], "all" if len(names) == len(table["cells"]) else escape_markdown(", ".join(names)), *row[1:])
-        for row, names in rows.items()
-    ]
-    return "## Other systems\n\n" + markdown_table(("system", "cells", *(titles[key][0] for key in shown)), body)
+    head: tuple[str, ...] = ("system", "cells", *(titles[key][0] for key in shown))
+    body: list[tuple[str, ...]] = [(row[0], _names(cells, table), *row[1:]) for row, cells in rows.items()]
+    if any(cell["published_systems"] for cell in table["cells"]):
+        head = (*head, "published")
+        body = [(*row, _published(row[0], cells)) for row, cells in zip(body, rows.values(), strict=True)]
+    return "## Other systems\n\n" + markdown_table(head, body)
+
+
+def _names(cells: list[dict[str, Any]], table: Table) -> str:
+    return "all" if len(cells) == len(table["cells"]) else escape_markdown(", ".join(cell["name"] for cell in cells))
+
+
+def _published(system: str, cells: list[dict[str, Any]]) -> str:
+    """What the paper has for the system in any of the cells."""
+    found = [cell["published_systems"][system] for cell in cells if system in cell["published_systems"]]
+    return ", ".join(dict.fromkeys(escape_markdown(str(figure)) for figure in found))
+
+
+def _specialists(table: Table) -> str:
+    """What the specialists of each cell bring, at its first seed."""
+    sections = []
+    for cell in table["cells"]:
+        for seed, about in [*cell["specialists"].items()][:1]:
+            figures = cell["seeds"][seed]["figures"]
+            student = {split: figures.get(f"frame_accuracy.{split}") for split in SCORED}
+            text = specialists_markdown(about, student if any(student.values()) else None)
+            sections.append(f"### {escape_markdown(cell['name'])}, seed {seed}\n\n{text}")
+    return "## Specialists\n\n" + "\n".join(sections) if sections else ""
 
 
 def _failures(table: Table) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from asr_kd.distill.targets import tail_mass
 from asr_kd.report.charts import QUIET, Line, curves, dots, style
 from asr_kd.report.document import Note, Row, Section, Table
 from asr_kd.score.images import IMAGE_HEADER, image_rows
@@ -217,7 +218,7 @@ def stages_section(results: Results, memory: Mapping[str, int]) -> Section:
     blocks.append(
         Note(
             f"Targets: {targets['frames']:,} frames, {kept}, {targets['bytes_per_frame']:.1f} bytes a frame, mean tail "
-            f"mass {targets['mean_tail_mass']:.4f}."
+            f"mass {tail_mass(targets)}."
         )
     )
     if "lang" in results:

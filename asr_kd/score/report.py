@@ -1,8 +1,11 @@
 """report.md: the run's table, figures and worst utterances, for reading beside results.json."""
 
 import re
+from collections.abc import Mapping
 from textwrap import indent
+from typing import Any
 
+from asr_kd.distill.targets import tail_mass
 from asr_kd.files import write_text
 from asr_kd.nn.metrics import read_history
 from asr_kd.recipe import Recipe
@@ -53,6 +56,47 @@ def read_histories(work: Workspace, members: int) -> dict[str, History]:
 def escape_markdown(text: str) -> str:
     """`text` with Markdown's special characters escaped: ids and descriptions come from the user's files."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+
+
+def specialists_markdown(about: dict[str, Any], student: Mapping[str, float | None] | None) -> str:
+    """models/specialists.json: accuracy without, with, and in one network; by how many cover a state; three clusters.
+
+    student: frame accuracy of the network distilled from them, by split; None without one.
+    """
+    accuracy, cost = about["accuracy"], about["cost"]["microseconds_per_frame"]
+    systems: dict[str, Mapping[str, float | None]] = {
+        "generalist": {split: accuracy[split]["without"] for split in SCORED},
+        f"generalist + {about['count']} specialists": {split: accuracy[split]["with"] for split in SCORED},
+    }
+    if student is not None:
+        systems["one network, distilled from them"] = student
+    covering = [
+        (
+            str(row["specialists"]),
+            f"{row['frames']:,}",
+            percent(row["without"]),
+            percent(row["with"]),
+            percent(row["relative_gain"]),
+        )
+        for row in about["by_covering"]["test"]
+    ]
+    clusters = [
+        (str(number), ", ".join(f"{state} × {count}" for state, count in [*cluster["states"].items()][:CLUSTER_STATES]))
+        for number, cluster in enumerate(about["clusters"][:CLUSTERS_SHOWN])
+    ]
+    return (
+        "Frame accuracy, per cent.\n\n"
+        + markdown_table(
+            ("system", "dev", "test"), [(name, percent(s["dev"]), percent(s["test"])) for name, s in systems.items()]
+        )
+        + "\nTest frames by the number of specialists that cover their state:\n\n"
+        + markdown_table(("specialists", "frames", "without", "with", "relative gain"), covering)
+        + "\nWhat is confused with what: phone and HMM state × tied states of it in the cluster.\n\n"
+        + markdown_table(("cluster", "states"), clusters)
+        + f"\nA frame calls {about['cost']['specialists_per_frame']:.2f} specialists and costs "
+        + ", ".join(f"{name} {spent:.1f} µs" for name, spent in cost.items())
+        + f" ({about['cost']['threads']} threads).\n"
+    )
 
 
 def _heading(recipe: Recipe, results: Results) -> str:
@@ -126,44 +170,12 @@ def _lattices(results: Results) -> str:
 
 
 def _specialists(results: Results) -> str:
-    """Frame accuracy without, with, and in one network; by how many specialists cover a state; three clusters."""
+    """What the specialists bring; nothing without them."""
     if "specialists" not in results:
         return ""
-    about = results["specialists"]
-    accuracy, cost = about["accuracy"], about["cost"]["microseconds_per_frame"]
-    systems = {
-        "generalist": {split: accuracy[split]["without"] for split in SCORED},
-        f"generalist + {about['count']} specialists": {split: accuracy[split]["with"] for split in SCORED},
-    }
-    if "student" in results["systems"]:
-        systems["one network, distilled from them"] = results["systems"]["student"]["frame_accuracy"]
-    covering = [
-        (
-            str(row["specialists"]),
-            f"{row['frames']:,}",
-            percent(row["without"]),
-            percent(row["with"]),
-            percent(row["relative_gain"]),
-        )
-        for row in about["by_covering"]["test"]
-    ]
-    clusters = [
-        (str(number), ", ".join(f"{state} × {count}" for state, count in [*cluster["states"].items()][:CLUSTER_STATES]))
-        for number, cluster in enumerate(about["clusters"][:CLUSTERS_SHOWN])
-    ]
-    return (
-        "## Specialists\n\nFrame accuracy, per cent.\n\n"
-        + markdown_table(
-            ("system", "dev", "test"), [(name, percent(s["dev"]), percent(s["test"])) for name, s in systems.items()]
-        )
-        + "\nTest frames by the number of specialists that cover their state:\n\n"
-        + markdown_table(("specialists", "frames", "without", "with", "relative gain"), covering)
-        + "\nWhat is confused with what: phone and HMM state × tied states of it in the cluster.\n\n"
-        + markdown_table(("cluster", "states"), clusters)
-        + f"\nA frame calls {about['cost']['specialists_per_frame']:.2f} specialists and costs "
-        + ", ".join(f"{name} {spent:.1f} µs" for name, spent in cost.items())
-        + f" ({about['cost']['threads']} threads).\n"
-    )
+    student = results["systems"].get("student")
+    accuracy = student["frame_accuracy"] if student else None
+    return "## Specialists\n\n" + specialists_markdown(results["specialists"], accuracy)
 
 
 def _corpus(results: Results) -> str:
@@ -176,7 +188,7 @@ def _corpus(results: Results) -> str:
     return (
         f"## Language model and targets\n\nLanguage model, {language}.\n\n"
         f"Targets: {targets['frames']:,} frames, {kept}, {targets['bytes_per_frame']:.1f} bytes a frame, "
-        f"mean tail mass {targets['mean_tail_mass']:.4f}.\n"
+        f"mean tail mass {tail_mass(targets)}.\n"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asr_kd.distill.asking import Asking, Shard, estimate_bytes
-from asr_kd.distill.targets import dump_targets
+from asr_kd.distill.targets import dump_targets, tail_mass
 from asr_kd.executors.contract import Work
 from asr_kd.files import require_space
 from asr_kd.nn.inputs import load_frames
@@ -28,8 +28,8 @@ def run(job: Job) -> None:
             job.work.targets, ensemble, frames, targets, made_from, job.progress, seed=job.recipe.seed, spread=elsewhere
         )
     job.log.info(
-        "%d frames, top %s, %.1f bytes a frame, tail mass %.4f, agreement with the alignment %.4f, entropy %.3f nats",
-        *summary.values(),
+        "%d frames, top %s, %.1f bytes a frame, tail mass %s, agreement with the alignment %.4f, entropy %.3f nats",
+        *{**summary, "mean_tail_mass": tail_mass(summary)}.values(),
     )
 
 

@@ -143,6 +143,18 @@ def test_inspect_prints_the_figures(tmp_path: Path, below: str) -> None:
     assert "0123456789abc" not in result.output
 
 
+def test_inspect_has_a_dash_for_the_tail_of_states_drawn_at_random(tmp_path: Path) -> None:
+    log_post = ensemble_log_posteriors("arithmetic")
+    states, values = prune(log_post.exp(), 5, torch.full((FRAMES,), 0.5, dtype=torch.float64))
+    write(tmp_path, SoftFrames(values.log(), states, None), 5, pruning="random", temperatures=[1.0])
+    figures = {"frames": FRAMES, "bytes_per_frame": 20.0, "mean_tail_mass": None, "agreement": 0.3714}
+    write_json(tmp_path / "summary.json", {**figures, "top_k": 5, "mean_entropy": 2.125})
+    result = CliRunner().invoke(app, ["targets", "inspect", str(tmp_path)])
+    assert result.exit_code == 0
+    (row,) = [line for line in result.output.splitlines() if "mean tail mass" in line]
+    assert "–" in row and "%" not in row
+
+
 def test_inspecting_nothing_is_one_line_and_status_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["targets", "inspect", str(tmp_path / "nowhere")])
     assert result.exit_code == 2

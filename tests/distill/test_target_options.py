@@ -1,5 +1,6 @@
 """Options of stages 5 and 6 on the toy experiment: pruning, dropout, noise, the loss, classes."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,11 +71,14 @@ def student_logits(frames: Frames) -> Tensor:
 
 
 def test_pruned_targets_say_so_and_are_the_posteriors_in_the_mean(
-    taught: Workspace, frames: Frames, tmp_path: Path
+    taught: Workspace, frames: Frames, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = variant(taught, tmp_path, PRUNED)
+    with caplog.at_level(logging.INFO, "asr_kd"):
+        store = variant(taught, tmp_path, PRUNED)
     assert store.meta["pruning"] == "random"
-    assert read_json(store.path / "summary.json")["bytes_per_frame"] == 4 * 2 + 4 * 2
+    summary = read_json(store.path / "summary.json")
+    assert summary["bytes_per_frame"] == 4 * 2 + 4 * 2
+    assert summary["mean_tail_mass"] is None and "bytes a frame, tail mass –, agreement" in caplog.text
     soft = store.gather(np.arange(len(store)))
     assert soft.states is not None
     values = soft.log_post.exp()

@@ -6,6 +6,7 @@ import pytest
 
 from asr_kd.errors import UserError
 from asr_kd.experiment.definition import Cell, Experiment, flatten, load_experiment, number_of
+from asr_kd.pipeline import fingerprint
 
 
 def experiment(tmp_path: Path, text: str) -> Experiment:
@@ -88,6 +89,7 @@ def test_baselines(tmp_path: Path) -> None:
         ("grid: {student.temperature: [1]}\nplot: {x: temperature}", "plot: temperature is no axis of grid"),
         ("grid: {student.temperature: [1]}\nplot: {kind: heatmap, x: student.temperature}", "needs a second axis"),
         ("grid: {student.temperature: [1]}\npublished: {x: 3}", "published: no cell is called x"),
+        ("grid: {student.temperature: [1]}\npublished_systems: {x: {}}", "published_systems: no cell is called x"),
         ("grid: {student.temperature: [1]}\nseeds: []", "seeds"),
     ],
 )
@@ -108,6 +110,23 @@ def test_flat_settings_and_numbers() -> None:
     assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e.f": [1]}) == {"a.b.c": 1, "a.d": {}, "e.f": [1]}
     labels = ("2", "1/4", "1e-3", "all", "1/0", "inf")
     assert [number_of(label) for label in labels] == [2, 0.25, 1e-3, None, None, None]
+
+
+def test_noise_is_compared_under_its_own_loss(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_KD_CORPORA", "/corpora")
+    found = load_experiment(repository / "recipes" / "experiments" / "noisy_teacher.yaml")
+    students = set()
+    for cell in found.cells:
+        recipe, other = found.recipe(found.base(None), cell, 0, []), found.counterpart(cell)
+        students.add(fingerprint(recipe, "student"))
+        sigma = cell.labels["student.noise.sigma"]
+        assert (recipe.student.noise is None) == (sigma in ("0", "dropout"))
+        assert (other is None) == (sigma == "0")
+        if other is not None:
+            assert other.labels == {**cell.labels, "student.noise.sigma": "0"}
+            assert found.recipe(found.base(None), other, 0, []).student.loss == recipe.student.loss
+    # 3 sizes × 2 shares × 2 ways to draw, no noise, and dropout; under two losses.
+    assert len(students) == 2 * (3 * 2 * 2 + 1 + 1)
 
 
 def test_the_projects_experiments_are_sound(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

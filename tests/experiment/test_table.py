@@ -4,15 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lhotse import CutSet, MonoCut, SupervisionSegment
 
+from asr_kd.distill.store import StoreWriter, condense
 from asr_kd.experiment.definition import load_experiment
 from asr_kd.experiment.figures import compare_words, read_figures, read_intervals, summarise
 from asr_kd.experiment.plot import write_plot
-from asr_kd.experiment.run import make_cells
+from asr_kd.experiment.run import Request, make_cells, run_experiment
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.experiment.table import Table, make_table, table_markdown
-from asr_kd.files import write_json, write_text
+from asr_kd.files import read_json, write_json, write_text
+from asr_kd.nn.frames import Frames
+from asr_kd.nn.seeds import generator
 from asr_kd.score.wer import p_better
 
 # Dev frame accuracy by (targets, temperature) and seed; and errors of the student in 8 test words.
@@ -74,8 +78,10 @@ def leave_cell(run: CellRun, accuracy: float, hard: bool) -> None:
     known, unknown = {"words": 6, "error_rate": 0.5}, {"words": 4, "recalled": 1}
     student["by_vocabulary"] = {"test": {"in": known, "out": unknown}, "dev": {"in": known, "out": {"words": 0}}}
     baseline = {**student, "wer": {"dev": wer, "test": {"wer": 0.375, "ci95": [0.0, 1.0]}}}
-    significance = {"student_vs_baseline": {"p_better": 0.9}}
-    write_json(work.results, {"systems": {"baseline": baseline, "student": student}, "significance": significance})
+    teachers = {"parameters": 5000, "wer": {split: {"wer": 0.25, "ci95": [0.0, 0.5]} for split in ("dev", "test")}}
+    systems = {"baseline": baseline, "ensemble": teachers, "student": student}
+    p = {"student_vs_baseline": {"p_better": 0.9}, "ensemble_vs_baseline": {"p_better": (0.90, 0.98)[run.seed]}}
+    write_json(work.results, {"systems": systems, "significance": p})
     for stage, fingerprint in run.fingerprints.items():
         write_json(work.record(stage), {"fingerprint": fingerprint, "cpu_seconds": 2.0, "from": "elsewhere"})
     write_json(work.record("student"), {"fingerprint": run.fingerprints["student"], "cpu_seconds": 5.0})
@@ -96,6 +102,7 @@ def test_mean_deviation_and_interval_by_hand() -> None:
     # t(0.975, 2 degrees of freedom) = 4.302653; standard error 1 / √3
     assert summary["ci95"] == pytest.approx([2 - 2.484138, 2 + 2.484138], abs=1e-5)
     assert summarise([0.4]) == {"mean": 0.4, "sd": None, "ci95": None, "seeds": 1}
+    assert summarise([0.25, 0.75], spread=False) == {"mean": 0.5, "sd": None, "ci95": None, "seeds": 2}
 
 
 def test_figures_of_a_cell(runs: dict[str, dict[int, CellRun]]) -> None:
@@ -158,6 +165,18 @@ def test_a_single_seed_has_the_interval_over_utterances(table: Table) -> None:
     assert (wer["seeds"], wer["mean"], wer["ci95"]) == (1, 0.25, [0.0, 0.5])
 
 
+def test_p_is_a_mean_over_seeds_for_every_system(experiment_path: Path, table: Table) -> None:
+    """The t interval of 0.90 and 0.98 would end at 1.45."""
+    soft = cell_of(table, "targets-soft_temperature-1")
+    found = [soft["systems"]["ensemble"]["p_better_than_baseline"], soft["figures"]["p_better"]]
+    assert [(p["sd"], p["ci95"], p["seeds"]) for p in found] == [(None, None, 2)] * 2
+    assert found[0]["mean"] == pytest.approx(0.94)
+    text = table_markdown(load_experiment(experiment_path), table)
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ensemble | ")]
+    header = next(line for line in text.splitlines() if line.startswith("| system | ")).split(" | ")
+    assert [row[header.index("p better than baseline")] for row in rows] == ["0.940", "0.900"]
+
+
 def test_the_markdown_says_what_varies_and_what_does_not(experiment_path: Path, table: Table) -> None:
     table["cells"][1]["failures"] = {"1": "stage decode failed (status 2); see output.log"}
     text = table_markdown(load_experiment(experiment_path), table)
@@ -194,3 +213,124 @@ def test_plots_are_drawn(
     experiment = load_experiment(experiment_path)
     write_plot(tmp_path / "plot.png", experiment, make_table(experiment, runs, base_recipe), runs)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_does_not_wait_for_the_plot(
+    tmp_path: Path,
+    base_recipe: Path,
+    runs: dict[str, dict[int, CellRun]],
+    experiment_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no plot")
+
+    monkeypatch.setattr("asr_kd.experiment.run.write_plot", fail)
+    with pytest.raises(ValueError, match="no plot"):
+        run_experiment(Request(experiment_path, base_recipe, tmp_path / "base", tmp_path / "exp"), None)
+    table = read_json(tmp_path / "exp" / "table.json")
+    assert cell_of(table, "targets-soft_temperature-1")["figures"]["frame_accuracy.dev"]["seeds"] == 2
+    assert "| soft | 2 |" in (tmp_path / "exp" / "table.md").read_text()
+
+
+def leave_store(run: CellRun, top_k: int | None) -> None:
+    """Targets of twelve frames, of all of five states or the most probable of them; the same for every cell."""
+    log_post = torch.randn(12, 5, generator=generator((0,))).log_softmax(1)
+    frames = Frames(torch.zeros(12, 1), torch.zeros(12, dtype=torch.int64), ["a"], torch.tensor([0, 12]))
+    writer = StoreWriter(run.work.targets)
+    writer.add(condense(log_post, top_k, (1.0, 2.0)))
+    writer.finish(frames, {"num_pdfs": 5, "top_k": top_k, "temperatures": [1.0, 2.0], "frames": 12})
+
+
+@pytest.mark.parametrize("half", ["top_k-2", "top_k-all"])
+def test_a_half_written_store_costs_its_own_figures_alone(tmp_path: Path, base_recipe: Path, half: str) -> None:
+    path = tmp_path / "stores.yaml"
+    path.write_text("grid: {targets.top_k: {2: 2, all: null}}")
+    experiment = load_experiment(path)
+    runs = make_cells(experiment, base_recipe, tmp_path / "exp", (), [])
+    for name, top_k in (("top_k-2", 2), ("top_k-all", None)):
+        leave_cell(runs[name][0], 0.4, hard=False)
+        leave_store(runs[name][0], top_k)
+    whole = make_table(experiment, runs, base_recipe)
+    assert cell_of(whole, "top_k-2")["figures"]["kl_to_dense"]["mean"] > 1e-3
+    (runs[half][0].work.targets / "index.json").unlink()
+    runs[half][0].work.record("targets").unlink()
+    table = make_table(experiment, runs, base_recipe)
+    with_kl = [cell["name"] for cell in table["cells"] if "kl_to_dense" in cell["figures"]]
+    assert with_kl == (["top_k-all"] if half == "top_k-2" else []), "without a whole dense store there is no reference"
+    assert [cell["figures"]["frame_accuracy.dev"]["mean"] for cell in table["cells"]] == [0.4, 0.4]
+
+
+def test_what_specialists_bring_follows_the_table(tmp_path: Path, base_recipe: Path) -> None:
+    accuracy = {split: {"frames": 1000, "without": 0.4, "with": 0.42} for split in ("dev", "test")}
+    covered = {"specialists": 2, "frames": 1600, "without": 0.25, "with": 0.28, "relative_gain": 0.12}
+    cost = {"microseconds_per_frame": {"generalist": 50.0}, "specialists_per_frame": 0.7, "threads": 2}
+    clusters = [{"classes": 5, "nearest": 4, "states": {"IY.1": 3, "IH.0": 2}}]
+    about = {"count": 4, "accuracy": accuracy, "by_covering": {"test": [covered]}, "clusters": clusters, "cost": cost}
+    path = tmp_path / "some.yaml"
+    path.write_text("cells: {generalist: {}, four: {specialists.count: 4}}\nseeds: [0, 1]")
+    experiment = load_experiment(path)
+    runs = make_cells(experiment, base_recipe, tmp_path / "exp", (), [])
+    for seeds in runs.values():
+        for run in seeds.values():
+            leave_cell(run, 0.45, hard=False)
+            write_json(run.work.specialists, about)
+    runs["four"][1].work.record("teachers").unlink()
+    table = make_table(experiment, runs, base_recipe)
+    assert cell_of(table, "four")["specialists"] == {"0": about}, "at seed 1 they are not trained"
+    assert cell_of(table, "generalist")["specialists"] == {}, "a file of an earlier recipe"
+    section = table_markdown(experiment, table).split("## Specialists\n")[1]
+    assert "### four, seed 0\n" in section and section.count("###") == 1
+    assert "| generalist + 4 specialists | 42.0 | 42.0 |" in section
+    assert "| one network, distilled from them | 45.0 | 46.0 |" in section
+    assert "| 2 | 1,600 | 25.0 | 28.0 | 12.0 |" in section
+    assert "| 0 | IY.1 × 3, IH.0 × 2 |" in section
+    assert "calls 0.70 specialists and costs generalist 50.0 µs (2 threads)" in section
+
+
+IMAGES = """
+corpus: {kind: mnist, dir: /nowhere}
+teachers: {members: 1, network: {input: pixels, left: 0, right: 0}}
+student: {network: {input: pixels, left: 0, right: 0}}
+"""
+DIGITS = """
+grid:
+  student.network.width: [800, 30]
+  targets: {hard: {student.hard_weight: 1}, soft: {}}
+cells: {few: {student.network.width: 800, student.transfer_classes: [7, 8]}}
+last_stage: score
+published_systems: {width-800_targets-hard: {teacher: "67"}}
+"""
+TEST_ERRORS = {
+    "width-800_targets-hard": 146,
+    "width-800_targets-soft": 74,
+    "width-30_targets-hard": 200,
+    "width-30_targets-soft": 180,
+    "few": 1320,
+}
+
+
+def test_the_gap_that_distillation_closes_is_to_the_plain_student_of_the_same_network(tmp_path: Path) -> None:
+    base, path = tmp_path / "digits.yaml", tmp_path / "sizes.yaml"
+    base.write_text(IMAGES)
+    path.write_text(DIGITS)
+    experiment = load_experiment(path)
+    runs = make_cells(experiment, base, tmp_path / "exp", (), [])
+    for name, errors in TEST_ERRORS.items():
+        run = runs[name][0]
+        counts = {"teacher": (2_395_210, 67), "student": (1000, errors)}
+        systems = {system: {"parameters": size, "errors": {"test": wrong}} for system, (size, wrong) in counts.items()}
+        write_json(run.work.results, {"systems": systems})
+        write_json(run.work.record("score"), {"fingerprint": run.fingerprints["score"], "cpu_seconds": 1.0})
+    table = make_table(experiment, runs, base)
+    closed = {
+        cell["name"]: cell["figures"]["gap_closed.test"]["mean"]
+        for cell in table["cells"]
+        if "gap_closed.test" in cell["figures"]
+    }
+    # (146 - 74) / (146 - 67) is published; a student of two classes has no plain one of two classes.
+    assert closed == pytest.approx({"width-800_targets-soft": 72 / 79, "width-30_targets-soft": 20 / 133})
+    text = table_markdown(experiment, table)
+    assert "| 800 | soft | 74 | 91.14 |" in text
+    assert "| system | cells | parameters, M | errors test | published |" in text
+    assert "| teacher | all | 2.395 | 67 | 67 |" in text

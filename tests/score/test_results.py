@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from asr_kd.errors import UserError
-from asr_kd.files import write_json
+from asr_kd.files import read_json, write_json
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Recipe
+from asr_kd.report.document import Note
+from asr_kd.report.figures import stages_section
 from asr_kd.score.report import escape_markdown, write_report
 from asr_kd.score.results import gain_retained, implausible
 from asr_kd.score.table import terminal_table
@@ -190,6 +192,15 @@ def test_the_report_tells_what_specialists_bring(scored_job: Job) -> None:
     assert "| 2 | IY.2 × 3, IH.0 × 2 |" in text
     assert "IY.3" not in text
     assert "calls 0.70 specialists and costs generalist 50.0 µs, inference 8.2 µs (2 threads)" in text
+
+
+def test_states_drawn_at_random_have_no_tail(scored_job: Job) -> None:
+    path = scored_job.work.targets / "summary.json"
+    write_json(path, {**read_json(path), "mean_tail_mass": None})
+    score.run(scored_job)
+    assert "mean tail mass –." in scored_job.work.report.read_text()
+    section = stages_section(read_json(scored_job.work.results), {})
+    assert any("mean tail mass –." in block.text for block in section.blocks if isinstance(block, Note))
 
 
 def test_a_missing_file_is_named(scored_job: Job) -> None:
