@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -414,8 +415,9 @@ def check_device(device: str) -> None:
     """Raise UserError unless `device` is cpu or a CUDA device that this machine has."""
     if device == "cpu":
         return
-    if device.split(":")[0] != "cuda":
-        raise UserError(f"--device {device}: unknown device; use cpu or cuda")
+    cuda = re.fullmatch(r"cuda(?::(0|[1-9][0-9]{0,3}))?", device)
+    if cuda is None:
+        raise UserError(f"--device {device}: unknown device; use cpu or cuda, with several devices also cuda:0, cuda:1")
     import torch
 
     if not torch.cuda.is_available():
@@ -423,5 +425,7 @@ def check_device(device: str) -> None:
     found, wanted = torch.cuda.device_count(), processes_here()
     if found < wanted:
         raise UserError(f"--device {device}: {wanted} processes share {found} CUDA devices; --nproc-per-node {found}")
+    if cuda[1] and int(cuda[1]) >= found:
+        raise UserError(f"--device {device}: no such device; the last of the {found} here is cuda:{found - 1}")
     if wanted > 1 and device != "cuda":
         raise UserError(f"--device {device}: each of {wanted} processes has a device of its own; use --device cuda")

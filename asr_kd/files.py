@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from asr_kd.interruption import uninterrupted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_BELOW_BYTES = 1 << 16
+# The names that atomic_path (and copies of folders), asr_kd.scratch and asr_kd.executors.ray give to what is not final.
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp|\.scratch\.[a-z0-9_]{8}\.tmp|\.probe-[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 @contextmanager
@@ -24,10 +27,11 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` (folder made if missing); on success it becomes `path`, else it goes.
 
     durable: wait until the contents are on the disk before the name is theirs, or a power cut may leave the name
-    with nothing in it. Raises OSError (ENOSPC) when the disk is full, whatever the writing library makes of that.
+    with nothing in it. Raises OSError (ENOSPC) when the disk is full, whatever the writing library makes of that, and
+    UserError where a file is in the folder's place.
     """
     with uninterrupted():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             yield temporary
@@ -40,6 +44,14 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, where it is missing; UserError where a file is in the place of one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{path}: a file is in the place of this directory; name another directory") from None
 
 
 def _says_full(error: Exception) -> bool:
@@ -81,7 +93,7 @@ def remove_temporaries(root: Path) -> None:
 
 
 def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and ".tmp" in name
+    return TEMPORARY.fullmatch(name) is not None
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:

@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asr_kd.checksums import Damage, Recorded, find_damage, is_recorded, sealed
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
+from asr_kd.plan import STAGE_NAMES, STAGES
 from asr_kd.workspace import Workspace
 
 FILES, FROM = "files", "from"  # entries of a completion record; FROM: the directory that made a linked stage
+NO_RECORD = "not a completion record"
 # Patterns of what several stages share, with the stage that usually makes it and those that may read it.
 PIECES = (
     ("graph/*", "decode", ("align", "teachers", "student", "decode")),
@@ -40,13 +43,17 @@ class Finding:
 
 
 def examine(work: Workspace, names: Iterable[str], thorough: bool | None, jobs: int = 1) -> list[Finding]:
-    """Damaged files of the finished stages `names`; thorough: see find_damage.
+    """Damaged files of the finished stages `names`, or their damaged records; thorough: see find_damage.
 
     A stage finished by a release without checksums has none.
     """
     findings = []
     for name in names:
-        recorded, root = files_of(work, name)
+        try:
+            recorded, root = files_of(work, name)
+        except UserError:
+            findings.append(Finding(Damage(work.record(name), NO_RECORD), name, work.root))
+            continue
         damages = find_damage(work.root, recorded, thorough, jobs)
         findings += [Finding(damage, name, root) for damage in damages]
     return findings
@@ -66,14 +73,25 @@ def examine_pieces(work: Workspace, reader: str | None, thorough: bool | None, j
     return findings
 
 
-def files_of(work: Workspace, name: str) -> tuple[Recorded, Path]:
-    """What stage `name` recorded of its files, and the experiment directory that it ran in."""
+def read_record(work: Workspace, name: str) -> dict[str, Any] | None:
+    """The completion record of stage `name`, if there is one; UserError when it is damaged."""
     path = work.record(name)
-    record = read_json(path) if path.exists() else {}
-    recorded = record.get(FILES, {}) if isinstance(record, dict) else None
-    if not is_recorded(recorded):
-        raise UserError(f"{path}: not a completion record; remove it and run the stage again")
-    return recorded, Path(record[FROM]) if FROM in record else work.root
+    record: Any = None
+    try:
+        record = read_json(path)
+    except UserError:
+        if not path.exists():
+            return None
+    if isinstance(record, dict) and is_recorded(record.get(FILES, {})) and isinstance(record.get(FROM, ""), str):
+        return record
+    finding = Finding(Damage(path, NO_RECORD), name, work.root)
+    raise UserError(f"{finding.describe(STAGE_NAMES)}: run the command with --repair to make it again")
+
+
+def files_of(work: Workspace, name: str) -> tuple[Recorded, Path]:
+    """What stage `name` recorded of its files, and the experiment directory that it ran in; errors as above."""
+    record = read_record(work, name) or {}
+    return record.get(FILES, {}), Path(record[FROM]) if FROM in record else work.root
 
 
 def refuse(work: Workspace, findings: Sequence[Finding], stage_names: Sequence[str]) -> None:
@@ -90,11 +108,17 @@ def remove_damaged(work: Workspace, findings: Sequence[Finding]) -> None:
     """Remove the records of the stages whose files are damaged, with all recorded files beside a damaged one.
 
     Its neighbours go too, because a stage takes a folder whose description is whole for finished. What else the stage
-    made stays, and is used again by stages that resume inside themselves.
+    made stays, and is used again by stages that resume inside themselves. So does all of a stage whose record is
+    damaged, which is then where it would be if it had been stopped just before its end; but not links, through which
+    it would write into another experiment.
     """
     for finding in findings:
         if finding.piece:
             _empty(finding.piece)
+            continue
+        if finding.damage.path == work.record(finding.stage):
+            for path in filter(Path.is_symlink, _left_by(work, finding.stage)):
+                path.unlink()
             continue
         recorded, _ = files_of(work, finding.stage)
         for path in map(work.root.joinpath, recorded):
@@ -105,16 +129,36 @@ def remove_damaged(work: Workspace, findings: Sequence[Finding]) -> None:
 
 
 def forget(work: Workspace, names: Iterable[str]) -> None:
-    """Remove all that the stages `names` and the shared folders hold: what they were made from has changed."""
+    """Remove all that the stages `names` and the shared folders hold: what they were made from has changed.
+
+    Of a stage whose record is damaged that is all that such a stage leaves.
+    """
     for name in names:
-        recorded, _ = files_of(work, name)
+        try:
+            recorded, _ = files_of(work, name)
+            paths = [work.root / file for file in recorded]
+        except UserError:
+            paths = [file for path in _left_by(work, name) for file in _files_at(path)]
         work.record(name).unlink(missing_ok=True)
-        for path in map(work.root.joinpath, recorded):
+        for path in paths:
             _remove(work.root, path)
     for pattern, _, _ in PIECES:
         for folder in work.root.glob(pattern):
             _empty(folder)
     _empty(work.partial)
+
+
+def _left_by(work: Workspace, name: str) -> list[Path]:
+    """The files and folders that a run of stage `name` leaves, and links in their places."""
+    stage = STAGES[STAGE_NAMES.index(name)]
+    return sorted({path for pattern in stage.files for path in work.root.glob(pattern)})
+
+
+def _files_at(path: Path) -> list[Path]:
+    """The files below a folder, hidden ones too; a link or a file itself."""
+    if path.is_symlink() or not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_symlink() or file.is_file())
 
 
 def _remove(root: Path, path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.errors import UserError
+from asr_kd.files import make_folder
 
 LOCK = ".lock"
 _held: dict[Path, str] = {}  # and since when: a process gets its own record locks again
@@ -27,11 +28,11 @@ _held: dict[Path, str] = {}  # and since when: a process gets its own record loc
 def locked(root: Path) -> Iterator[dict[str, Any] | None]:
     """Hold `root`/.lock; yields what the file says of a holder that died, or None.
 
-    Raises UserError naming pid, host and start time while another run holds it, and for what a run on another host
-    left behind: from here its death cannot be seen.
+    Raises UserError naming pid, host and start time while another run holds it, for what a run on another host left
+    behind, since from here its death cannot be seen, and where `root` is a file.
     """
     path = root.resolve() / LOCK
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     if path in _held:
         raise UserError(f"{root}: this process runs in it already; wait until it is done or choose another --exp")
     descriptor = _open_locked(path, root)

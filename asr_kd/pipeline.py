@@ -14,6 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,12 +31,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from asr_kd.checksums import files_below, record_files
+from asr_kd.checksums import files_below, read_checked, record_files, write_checked
 from asr_kd.errors import UserError
 from asr_kd.executors.contract import Executor, Work
 from asr_kd.executors.local import LocalExecutor
-from asr_kd.files import read_json, remove_temporaries, write_json, write_text
-from asr_kd.integrity import FILES
+from asr_kd.files import remove_temporaries, write_json, write_text
+from asr_kd.integrity import FILES, read_record
 from asr_kd.live import Board, read_live
 from asr_kd.lock import locked
 from asr_kd.logs import count_of, environment, origin, stage_log
@@ -50,6 +51,7 @@ from asr_kd.workspace import Workspace
 
 Item = TypeVar("Item")
 MEANS = ("micro_batch", "together")  # recipe keys that change a result by no more than rounding
+SECONDS = ("seconds", "cpu_seconds")  # entries of a completion record
 console = Console(stderr=True)
 
 
@@ -166,10 +168,17 @@ def _run_stages(job: Job, first: int, last: int, warned: dict[Path, int]) -> Non
 
 
 def stage_seconds(work: Workspace) -> dict[str, dict[str, float]]:
-    """Wall and CPU seconds of each finished stage, by name, from the completion records."""
-    records = {name: work.record(name) for name in STAGE_NAMES}
-    done = {name: read_json(path) for name, path in records.items() if path.exists()}
-    return {name: {"seconds": record["seconds"], "cpu_seconds": record["cpu_seconds"]} for name, record in done.items()}
+    """Wall and CPU seconds of each finished stage, by name, from the completion records; UserError names a damaged one.
+
+    A record that lacks them is as good as none.
+    """
+    seconds: dict[str, dict[str, float]] = {}
+    for name in STAGE_NAMES:
+        record = read_record(work, name) or {}
+        found = {key: record.get(key) for key in SECONDS}
+        if all(isinstance(value, int | float) for value in found.values()):
+            seconds[name] = {key: record[key] for key in SECONDS}
+    return seconds
 
 
 def fingerprint(recipe: Recipe, name: str) -> str:
@@ -206,8 +215,8 @@ def recipe_keys(recipe: Recipe, stage: Stage) -> dict[str, Any]:
 
 def is_done(recipe: Recipe, work: Workspace, name: str) -> bool:
     """Whether stage `name` was finished under `recipe`, by its completion record."""
-    path = work.record(name)
-    return path.exists() and read_json(path).get("fingerprint") == fingerprint(recipe, name)
+    record = read_record(work, name)
+    return record is not None and record.get("fingerprint") == fingerprint(recipe, name)
 
 
 def stage_code(stage: Stage, recipe: Recipe) -> tuple[str, Callable[[Job], None]]:
@@ -223,7 +232,8 @@ def stage_code(stage: Stage, recipe: Recipe) -> tuple[str, Callable[[Job], None]
 
 def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> None:
     """Run one stage; `warned` gets the number of warnings in its log."""
-    path, start, cpu = job.work.log(stage.name), time.monotonic(), _cpu_seconds()
+    path, made_from = job.work.log(stage.name), fingerprint(job.recipe, stage.name)
+    watch = Stopwatch(job.work.seconds(stage.name), made_from)
     title, run = stage_code(stage, job.recipe)
     console.print(f"stage {number} {stage.name}: {title} (log: {path})", soft_wrap=True)
     with stage_log(path) as part:
@@ -231,7 +241,9 @@ def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> 
 
         def end(how: str) -> None:
             warned[path] = part.warnings()
-            usage = f"{time.monotonic() - start:.1f} s, {_cpu_seconds() - cpu:.1f} CPU s"
+            watch.note()
+            seconds, cpu = watch.attempt
+            usage = f"{seconds:.1f} s, {cpu:.1f} CPU s"
             memory = f"peak memory {decimal(peak)}" if (peak := peak_bytes()) else "peak memory unknown"
             job.log.info("stage %s %s: %s, %s, %s", stage.name, how, usage, memory, count_of(warned[path]))
 
@@ -243,7 +255,7 @@ def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> 
             for line in check_inputs(stage, job.work, job.jobs):
                 _warn([line])
                 job.log.warning("%s", line)
-            job.log.info("inputs are as they were finished: %.1f s", time.monotonic() - start)
+            job.log.info("inputs are as they were finished: %.1f s", watch.attempt[0])
             job.work.record(stage.name).unlink(missing_ok=True)  # its files are about to change
             forget_peak()
             with scratch_in(job.work.root):
@@ -261,10 +273,10 @@ def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> 
             board.end("failed")
             end("failed")
             raise
-    seconds, cpu = time.monotonic() - start, _cpu_seconds() - cpu
+    seconds, cpu = watch.total
     record = {
         "stage": stage.name,
-        "fingerprint": fingerprint(job.recipe, stage.name),
+        "fingerprint": made_from,
         "keys": recipe_keys(job.recipe, stage),
         "needs": {need: fingerprint(job.recipe, need) for need in stage.needs},
         "seconds": round(seconds, 2),
@@ -279,6 +291,35 @@ def _run_stage(stage: Stage, number: int, job: Job, warned: dict[Path, int]) -> 
     shutil.rmtree(job.work.partial, ignore_errors=True)
     some = f", {count_of(warned[path])}" if warned[path] else ""
     console.print(f"stage {number} {stage.name}: {seconds:.0f} s ({cpu:.0f} CPU s){some}")
+
+
+class Stopwatch:
+    """Wall and CPU seconds of an attempt at a stage and, from a file, of those before that did not finish it.
+
+    made_from: the stage's fingerprint; attempts under another are not counted.
+    """
+
+    def __init__(self, path: Path, made_from: str) -> None:
+        self._path, self._made_from = path, made_from
+        self._start, self._cpu = time.monotonic(), _cpu_seconds()
+        noted = read_checked(path) or {}
+        counts = noted.get("fingerprint") == made_from
+        self._before: tuple[float, float] = (noted["seconds"], noted["cpu_seconds"]) if counts else (0.0, 0.0)
+
+    @property
+    def attempt(self) -> tuple[float, float]:
+        return time.monotonic() - self._start, _cpu_seconds() - self._cpu
+
+    @property
+    def total(self) -> tuple[float, float]:
+        seconds, cpu = self.attempt
+        return self._before[0] + seconds, self._before[1] + cpu
+
+    def note(self) -> None:
+        """For an attempt to come. A disk without space or permission goes unsaid: the stage meets it too."""
+        seconds, cpu = self.total
+        with suppress(OSError):
+            write_checked(self._path, {"fingerprint": self._made_from, "seconds": seconds, "cpu_seconds": cpu})
 
 
 def _warn(lines: list[str]) -> None:

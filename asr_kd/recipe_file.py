@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -96,7 +96,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: write it as key.path=value, for example teachers.members=3")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of values such as 2026-13-01
         raise UserError(f"--set {override}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     for parent in parents:
@@ -142,9 +142,16 @@ def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> str:
 
 
 def _valid_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
-    section: Any = model
+    """Of the section at `location`, whose parts may also number the sections of a list."""
+    section = model
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        if str(part) in section.model_fields:
+            section = _section_in(section.model_fields[str(part)].annotation) or section
     return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key of this type holds, alone, or null, or in a list."""
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -137,6 +137,10 @@ class Workspace:
         """What the stage at work is at; after a run that was killed, what it was at."""
         return self.partial / "progress.json"
 
+    def seconds(self, stage: str) -> Path:
+        """What attempts at a stage have taken that did not finish it."""
+        return self.partial / "seconds" / f"{stage}.json"
+
     def training(self, name: str) -> Path:
         """How far a network in training is; name as in `model`."""
         return self.partial / "training" / f"{name}.json"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from asr_kd.cli import app
+from asr_kd.cli import app, check_device
+from asr_kd.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from asr_kd.cli import app
     [
         (["--recipe", "nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["--device", "abacus"], "--device abacus: unknown device; use cpu or cuda"),
+        (["--device", "cuda:x"], "--device cuda:x: unknown device; use cpu or cuda"),
+        (["--device", "cuda:"], "--device cuda:: unknown device; use cpu or cuda"),
         (["--set", "student.temprature=2"], "student.temprature: unknown key; did you mean temperature?"),
         (["--stage", "3", "--stop-stage", "2"], "--stop-stage 2 comes before --stage 3"),
         (["--stage", "8"], "targets.json: stage 8 (score) reads the files of stage 5 (targets)"),
@@ -40,6 +43,26 @@ def test_cuda_without_a_device(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["run", "--device", "cuda", "--exp", str(tmp_path)])
     assert result.exit_code == 2
     assert "--device cuda: no CUDA device here; use --device cpu" in result.output
+
+
+def test_a_cuda_device_is_one_of_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        check_device(device)
+    with pytest.raises(UserError, match="--device cuda:9: no such device; the last of the 2 here is cuda:1"):
+        check_device("cuda:9")
+
+
+@pytest.mark.parametrize("below", ["", "/exp"])
+def test_a_file_in_the_place_of_the_experiment(tmp_path: Path, repository: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    exp = f"{tmp_path}/file{below}"
+    result = CliRunner().invoke(app, ["run", "--recipe", str(repository / "recipes" / "default.yaml"), "--exp", exp])
+    (line,) = result.output.splitlines()
+    assert result.exit_code == 2
+    assert line == f"asr-kd: {exp}: a file is in the place of this directory; name another directory"
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_help_names_the_stages() -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from asr_kd.checksums import SEAL, find_damage, record_files, seal
 from asr_kd.errors import UserError
-from asr_kd.files import read_json, write_json, write_text
-from asr_kd.pipeline import STAGE_NAMES, STAGES, Job, run_stages
+from asr_kd.files import atomic_path, read_json, remove_temporaries, write_json, write_text
+from asr_kd.integrity import forget
+from asr_kd.pipeline import STAGE_NAMES, STAGES, Job, run_stages, stage_seconds
 from asr_kd.recipe import Recipe
 from asr_kd.verification import check
 from asr_kd.workspace import Workspace
@@ -167,7 +169,35 @@ def test_an_experiment_finished_without_checksums_stays_finished(root: Path, ran
     assert ran == []
 
 
-def test_repair_leaves_alone_what_is_linked_from_another_experiment(root: Path, ran: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"[]", b"7", b"\xff", b'{"files": {"a": 1}}', b'{"from": 1}', b'{"files"'])
+def test_a_damaged_record_is_refused_and_mended(root: Path, ran: list[str], content: bytes) -> None:
+    record = root / ".done" / "teachers.json"
+    record.write_bytes(content)
+    assert check(root) == [f"{record}: not a completion record; stage 4 (teachers) makes it"]
+    remedy = r"teachers\.json: not a completion record; stage 4 \(teachers\) makes it.*: run the command with --repair"
+    for first in (0, 4, 5):
+        with pytest.raises(UserError, match=remedy) as error:
+            run_stages(Recipe(), root, first)
+        assert "\n" not in str(error.value) and ran == []
+    with pytest.raises(UserError, match=remedy):
+        stage_seconds(Workspace(root))
+    run_stages(Recipe(), root, repair=True)
+    assert ran == ["teachers"], "its files are whole"
+    assert check(root) == [] and set(stage_seconds(Workspace(root))) == set(STAGE_NAMES)
+
+
+def test_all_that_a_stage_with_a_damaged_record_leaves_can_be_forgotten(root: Path) -> None:
+    work = Workspace(root)
+    work.record("align").write_text("[]")
+    forget(work, ["align"])
+    assert not work.record("align").exists()
+    assert not [path for path in work.hmm.rglob("*") if path.is_file()]
+    assert all((root / file).exists() for file in MADE["lang"])
+
+
+@pytest.fixture
+def cell(root: Path, tmp_path: Path) -> Workspace:
+    """An experiment whose stages are linked from `root`."""
     cell = Workspace(tmp_path / "cell")
     for name in STAGE_NAMES:
         write_json(cell.record(name), read_json(root / ".done" / f"{name}.json"))
@@ -175,6 +205,18 @@ def test_repair_leaves_alone_what_is_linked_from_another_experiment(root: Path, 
         (cell.root / folder).symlink_to(root / folder)
     for file in ("results.json", "report.md"):
         shutil.copy2(root / file, cell.root / file)
+    return cell
+
+
+def test_a_damaged_record_of_a_linked_stage_leaves_its_maker_alone(root: Path, ran: list[str], cell: Workspace) -> None:
+    cell.record("targets").write_text("[]")
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    run_stages(Recipe(), cell.root, repair=True)
+    assert ran == ["targets", *MADE["targets"]] and not cell.targets.is_symlink()
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_repair_leaves_alone_what_is_linked_from_another_experiment(root: Path, cell: Workspace) -> None:
     record = cell.record("targets")
     write_json(record, {**read_json(record), "from": str(root)})
     truncate(root / "targets/index.json")
@@ -189,6 +231,21 @@ def test_what_killed_writers_left_is_removed(root: Path) -> None:
     half.write_text("half")
     run_stages(Recipe(), root)
     assert not half.exists()
+
+
+def test_only_what_writers_name_so_is_removed(tmp_path: Path) -> None:
+    foreign = [".mine.tmp.txt", ".tmp", ".notes.tmp", ".scratch.mine.tmp", "states.1.tmp"]
+    for name in foreign:
+        (tmp_path / name).write_text("mine")
+    descriptor, _ = tempfile.mkstemp(prefix=".scratch.", suffix=".tmp", dir=tmp_path)  # as in asr_kd.scratch
+    os.close(descriptor)
+    (tmp_path / f".probe-{os.urandom(8).hex()}.tmp").mkdir()  # as in asr_kd.executors.ray
+    with atomic_path(tmp_path / "whole") as half:
+        half.write_text("half")
+        remove_temporaries(tmp_path)
+        assert not half.exists()
+        half.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*foreign, "whole"])
 
 
 def test_checksums_are_blake2b_of_the_contents(tmp_path: Path) -> None:

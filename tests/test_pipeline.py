@@ -2,9 +2,11 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -221,6 +223,37 @@ def test_records_logs_and_recipe_explain_the_run(
     assert stage_seconds(work) == {"prepare": {key: record[key] for key in ("seconds", "cpu_seconds")}}
     assert load_recipe(work.root / "recipe.yaml") == with_key(tmp_path, "seed=3")
     assert read_json(work.root / "environment.json")["packages"]["torch"]
+
+
+def test_seconds_are_those_of_all_attempts_at_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, clock = Workspace(tmp_path / "exp"), [0.0]
+    told = SimpleNamespace(monotonic=lambda: clock[0], strftime=time.strftime)
+    monkeypatch.setattr("asr_kd.pipeline.time", told)
+    monkeypatch.setattr("asr_kd.pipeline._cpu_seconds", lambda: 2 * clock[0])
+
+    def attempt(seconds: float, error: type[BaseException] | None, override: str) -> None:
+        def behave(job: Job) -> None:
+            clock[0] += seconds
+            if error:
+                raise error
+
+        replace_stage(monkeypatch, "prepare", behave)
+        with pytest.raises(error) if error else nullcontext():
+            run_stages(with_key(tmp_path, override), work.root, 0, 0)
+
+    attempt(5, KeyboardInterrupt, "seed=1")
+    attempt(3, RuntimeError, "seed=1")
+    attempt(2, None, "seed=1")
+    assert stage_seconds(work) == {"prepare": {"seconds": 10.0, "cpu_seconds": 20.0}}
+    assert not work.partial.exists()
+    attempt(5, KeyboardInterrupt, "seed=2")
+    attempt(2, None, "seed=3")
+    assert stage_seconds(work) == {"prepare": {"seconds": 2.0, "cpu_seconds": 4.0}}, "those were of another recipe"
+    attempt(5, KeyboardInterrupt, "seed=4")
+    noted = work.seconds("prepare")
+    noted.write_text(noted.read_text().replace("5.0", "9.0"))
+    attempt(3, None, "seed=4")
+    assert stage_seconds(work) == {"prepare": {"seconds": 3.0, "cpu_seconds": 6.0}}, "a damaged note is as good as none"
 
 
 def test_an_option_that_is_off_is_as_good_as_absent() -> None:

@@ -71,6 +71,8 @@ def test_environment_variables_are_expanded_in_paths(tmp_path: Path, monkeypatch
     [
         ("student: {temprature: 2}", "r.yaml: student.temprature: unknown key; did you mean temperature?"),
         ("student: {network: {widht: 2}}", "r.yaml: student.network.widht: unknown key; did you mean width?"),
+        ("teachers: {networks: [{widht: 2}]}", "r.yaml: teachers.networks.0.widht: unknown key; did you mean width?"),
+        ("needs: {align: {cpu: 2}}", "r.yaml: needs.align.cpu: unknown key; did you mean cpus?"),
         ("xyzzy: 1", "r.yaml: xyzzy: unknown key; valid here: name, description, seed"),
         ("teachers: {members: many}", "r.yaml: teachers.members: Input should be a valid integer"),
         (
@@ -118,6 +120,8 @@ def test_extends_in_a_circle_of_two(tmp_path: Path) -> None:
         ("teachers.members", "write it as key.path=value"),
         ("=3", "write it as key.path=value"),
         ("student.temperature=[", "not valid YAML"),
+        ("name=2026-13-45", "--set name=2026-13-45: the value is not valid YAML"),
+        pytest.param("name=" + "[" * 3000, "not valid YAML", id="deep"),
         ("student.temprature=2", "did you mean temperature?"),
         ("seed.x=2", "seed is a value, not a section"),
     ],

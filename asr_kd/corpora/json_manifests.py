@@ -1,7 +1,7 @@
 """Manifests of JSON lines: lhotse's recordings and supervisions, or one of your own with a line an utterance.
 
 Read here instead of by lhotse.load_manifest, which takes a manifest whole or not at all; here one bad
-utterance is left out alone.
+line or utterance is left out alone.
 """
 
 import glob
@@ -19,20 +19,21 @@ from asr_kd.recipe import Corpus
 
 Row = dict[str, Any]
 Read = TypeVar("Read")
+Source = tuple[str, Fault | None]  # of a recording, see _source
 
 
 def read_lhotse(corpus: Corpus) -> dict[str, list[Utterance]]:
     """Utterances by split, one a supervision, from `*recordings_PART.jsonl[.gz]` and `*supervisions_PART.jsonl[.gz]`.
 
-    As in lhotse a relative path counts from the working directory. Raises UserError naming a manifest that is missing,
-    there twice, or not well formed.
+    As in lhotse a relative path counts from the working directory. A line that is none has a fault: an utterance, or a
+    recording with its utterances. Raises UserError naming a manifest that is missing, there twice, or cut off.
     """
     folder = corpus_folder(corpus)
 
     def read(part: str) -> list[Utterance]:
         listed, spoken = (_find(folder, f"{kind}_{part}") for kind in ("recordings", "supervisions"))
-        recordings = dict(_rows(listed, lambda row: (str(row["id"]), row)))
-        return list(_rows(spoken, lambda row: _supervised(row, recordings, listed)))
+        recordings = dict(_rows(listed, _recorded, _unread))
+        return list(_rows(spoken, lambda row: _supervised(row, recordings, listed), _left_out))
 
     return _by_split(corpus, folder, read)
 
@@ -46,7 +47,7 @@ def read_manifest(corpus: Corpus) -> dict[str, list[Utterance]]:
     folder = corpus_folder(corpus)
 
     def read(part: str) -> list[Utterance]:
-        return list(_rows(_find(folder, part, prefix=""), lambda row: _listed(row, folder)))
+        return list(_rows(_find(folder, part, prefix=""), lambda row: _listed(row, folder), _left_out))
 
     return _by_split(corpus, folder, read)
 
@@ -72,36 +73,62 @@ def _find(folder: Path, name: str, prefix: str = "*") -> Path:
     raise UserError(f"{wanted}: {found[0].name} and {found[1].name} both match; leave one of them in corpus.dir")
 
 
-def _rows(path: Path, parse: Callable[[Row], Read]) -> Iterator[Read]:
-    """Each line's object put through `parse`; UserError names a line that is none, or lacks what `parse` looks up."""
-    number = 0
+def _rows(path: Path, parse: Callable[[Row], Read], refuse: Callable[[str, Fault], Read]) -> Iterator[Read]:
+    """Each line's object put through `parse`; of a line that is none, or lacks what `parse` looks up, what `refuse`
+    makes of its id and fault. UserError where the file cannot be read to its end.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for line in file:
-                number += 1
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-                if b"\\u" in line:
-                    json.dumps(row, ensure_ascii=False).encode()  # half of a character cannot be written anywhere
-                yield parse(row)
-    except KeyError as error:
-        raise UserError(f"{path}:{number}: has no key {error}; add it") from None
-    except (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}:{number}: not a line of this manifest ({error}); mend or remove it") from None
+            for number, line in enumerate(file, 1):
+                yield _row(line, path, number, parse, refuse)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); write it again") from None
 
 
-def _supervised(row: Row, recordings: dict[str, Row], listed: Path) -> Utterance:
+def _row(
+    line: bytes, path: Path, number: int, parse: Callable[[Row], Read], refuse: Callable[[str, Fault], Read]
+) -> Read:
+    """What `_rows` yields of a line; one without an id that can be written has the manifest's name and its number."""
+    name, kind = f"{path.name}:{number}", "manifest line"
+    try:
+        row = json.loads(line.decode("utf-8-sig", errors="replace"))
+        if not isinstance(row, dict):
+            raise ValueError("not an object")
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half of a character cannot be written anywhere
+        name = str(row.get("id", name))
+        line.decode()  # refuses what was only replaced above
+        return parse(row)
+    except KeyError as error:
+        reason = f"has no key {error}"
+    except UnicodeDecodeError as error:
+        kind, reason = "text is not UTF-8", f"not UTF-8 text ({error})"
+    except (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        reason = f"not a line of this manifest ({error})"
+    return refuse(name, Fault(kind, f"{path}:{number}: {reason}"))
+
+
+def _left_out(name: str, fault: Fault) -> Utterance:
+    return Utterance(name, "", "", "", name, fault=fault)
+
+
+def _recorded(row: Row) -> tuple[str, Source]:
+    return str(row["id"]), _source(row)
+
+
+def _unread(name: str, fault: Fault) -> tuple[str, Source]:
+    return name, ("", fault)
+
+
+def _supervised(row: Row, recordings: dict[str, Source], listed: Path) -> Utterance:
     name, recording, start = str(row["id"]), str(row["recording_id"]), float(row["start"])
     missing = Fault("audio file missing", f"recording {recording} is not in {listed}")
-    source, fault = _source(recordings[recording]) if recording in recordings else ("", missing)
+    source, fault = recordings.get(recording, ("", missing))
     text, speaker, end = str(row.get("text") or ""), str(row.get("speaker") or ""), start + float(row["duration"])
     return Utterance(name, speaker, text, source, recording, start, end, fault=_unusable(name) or fault)
 
 
-def _source(recording: Row) -> tuple[str, Fault | None]:
+def _source(recording: Row) -> Source:
     """Where a recording's audio is, or why it cannot be used as it is."""
     sources = recording["sources"]
     kind, source, channels = sources[0]["type"], str(sources[0]["source"]), sources[0]["channels"]

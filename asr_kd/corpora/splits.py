@@ -74,7 +74,7 @@ def describe_audio(
     Those below `root`, the experiment directory, are stage 0's own files.
     """
     used = {cut.recording.sources[0].source for members in cuts.values() for cut in members if cut.recording.sources}
-    named = {utterance.audio for members in splits.values() for utterance in members}
+    named = {utterance.audio for members in splits.values() for utterance in members if utterance.audio}
     files = {str(Path(audio).absolute()) for audio in named if not audio.endswith("|")}
     outside = {path for path in files if not Path(path).is_relative_to(root.absolute())}
     present = {path for path in outside - used if Path(path).is_file()}

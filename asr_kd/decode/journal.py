@@ -29,11 +29,12 @@ class Journal:
         for shard in sorted(self.path.glob("shard-*.json")):
             try:
                 rows = json.loads(shard.read_text(encoding="utf-8"))
+                if rows["checksum"] != _checksum(rows["outcomes"]):
+                    continue
                 found = [_outcome(row) for row in rows["outcomes"]]
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
-            if rows["checksum"] == _checksum(rows["outcomes"]):
-                outcomes |= {outcome.utterance: outcome for outcome in found}
+            outcomes |= {outcome.utterance: outcome for outcome in found}
         return outcomes
 
     def recorded(self, progress: Progress) -> Callable[..., Iterator[Outcome]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr_kd.checksums import seal, unseal
+from asr_kd.checksums import checksum, seal, unseal
 from asr_kd.corpora.manifest import read_cuts, words_of
 from asr_kd.decode import loading
 from asr_kd.decode.acoustics import Acoustics, alignment_log_prior, gmm_acoustics, kept, network_acoustics
@@ -18,6 +18,7 @@ from asr_kd.decode.lattice_search import KaldiLatticeSearcher, LatticeSearcher
 from asr_kd.decode.recognition import Recognition, Task, in_processes
 from asr_kd.decode.search import KaldiSearcher, Searcher, read_graph, read_word_symbols
 from asr_kd.decode.tuning import Point, tune, word_error_rate
+from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json, write_json, write_text
 from asr_kd.hmm.gmm import Gmm
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("dev", "test")
 LAST_TREE = "sat"  # the adapted model's tree, whose leaves the networks classify
+SUMMARY = "summary.json"
 ADAPTATIONS = 2  # Kaldi's decode_fmllr.sh estimates transforms twice
 
 
@@ -93,10 +95,11 @@ class Decoding:
     def decode(self, name: str, made_from: str) -> None:
         """Write decode/NAME/dev.txt, test.txt and, last, summary.json; a system of the same `made_from` stays."""
         folder = self.work.decode(name)
-        path = folder / "summary.json"
-        if path.exists() and read_json(path).get("made_from") == made_from:
+        if is_decoded(folder, made_from):
             self.job.log.info("%s: decoded already", name)
             return
+        if folder.is_symlink():  # to what another experiment made, and has to mend
+            folder.unlink()
         system = self.system(name)
         grid = self.tune(system)
         best = next(iter(grid))
@@ -104,7 +107,8 @@ class Decoding:
         for split, result in results.items():
             lines = [" ".join([utterance, *words]) + "\n" for utterance, words in self.words(result).items()]
             write_text(folder / f"{split}.txt", "".join(lines))
-        write_json(path, {"made_from": made_from, **self.summary(system, grid, results)})
+        recorded = {"made_from": made_from, "checksums": _checksums(folder)}
+        write_json(folder / SUMMARY, {**recorded, **self.summary(system, grid, results)})
 
     def words(self, result: Recognition) -> dict[str, list[str]]:
         """The words of each utterance, put together where the graph's tokens are pieces of words."""
@@ -305,3 +309,23 @@ class Decoding:
     @property
     def _start(self) -> Point:
         return Point(1 / self.recipe.acoustic_scale, 0.0)
+
+
+def is_decoded(folder: Path, made_from: str) -> bool:
+    """Whether a system of the same `made_from` is there with the hypotheses that its summary.json was written for.
+
+    Releases that recorded no checksums are taken at their word where the files are there.
+    """
+    try:
+        summary = read_json(folder / SUMMARY)
+        found = _checksums(folder)
+    except (UserError, OSError):  # missing or damaged
+        return False
+    if not isinstance(summary, dict) or summary.get("made_from") != made_from:
+        return False
+    return bool(summary.get("checksums", found) == found)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Of a system's hypotheses, by file."""
+    return {f"{split}.txt": checksum(folder / f"{split}.txt") for split in SPLITS}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from asr_kd import scratch
-from asr_kd.checksums import Recorded, find_damage, record_files
+from asr_kd.checksums import Recorded, find_damage, read_checked, record_files, write_checked
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path, read_json, write_json
 from asr_kd.nn.frames import Frames
@@ -155,13 +155,13 @@ class StoreWriter:
         self.sums = sums
         if self._identity:
             state = {"shards": self._shards, "bytes": self.bytes, "sums": self.sums, "files": self._files}
-            write_json(self.path / PROGRESS, {"identity": self._identity, **state})
+            write_checked(self.path / PROGRESS, {"identity": self._identity, **state})
 
     def _resume(self) -> bool:
-        if self._identity is None or not (self.path / PROGRESS).exists():
+        state = read_checked(self.path / PROGRESS)
+        if state is None or state["identity"] != self._identity:
             return False
-        state = read_json(self.path / PROGRESS)
-        if state["identity"] != self._identity or find_damage(self.path, state["files"], thorough=True):
+        if find_damage(self.path, state["files"], thorough=True):
             return False
         self._shards, self.bytes, self.sums, self._files = (state[key] for key in ("shards", "bytes", "sums", "files"))
         return True

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from asr_kd.errors import UserError
 from asr_kd.executors.contract import Ledger, Progress, TaskError, Work
 from asr_kd.executors.worker import Sight, Surroundings, look_around, package_version, perform
+from asr_kd.files import make_folder
 from asr_kd.recipe import Need
 
 CONNECT_SECONDS = 5.0
@@ -160,7 +161,7 @@ def check_workers(root: Path) -> None:
     """Raise UserError for a worker that is not of this version, or does not see `root` or the working directory."""
     token, ours, folder = secrets.token_hex(8), package_version(), str(Path.cwd())
     probe = root.absolute() / f".probe-{token}.tmp"
-    probe.mkdir(parents=True)
+    make_folder(probe)
     try:
         (probe / "token").write_text(token)
         looks, look = {}, ray.remote(look_around)

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from asr_kd import integrity
 from asr_kd.files import read_json, write_json
 from asr_kd.pipeline import STAGES, Job, Stage, digest, fingerprint
 from asr_kd.recipe import Recipe, Teachers
@@ -189,8 +190,7 @@ def network_keys(record: dict[str, Any]) -> dict[str, str]:
 
 
 def read_record(root: Path, stage: str) -> dict[str, Any] | None:
-    path = Workspace(root).record(stage)
-    return read_json(path) if path.exists() else None
+    return integrity.read_record(Workspace(root), stage)
 
 
 def _record_to_be(recipe: Recipe) -> dict[str, Any]:

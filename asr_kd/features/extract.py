@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from lhotse import MonoCut
 
-from asr_kd.checksums import find_damage, record_files
+from asr_kd.checksums import find_damage, read_checked, record_files, write_checked
 from asr_kd.corpora.manifest import read_cuts, samples_of, sped_up
 from asr_kd.executors.contract import Progress, Work
 from asr_kd.features.filterbank import fbank, mfcc, num_frames
 from asr_kd.features.normalise import Moments
 from asr_kd.features.store import Shard, write_shard
-from asr_kd.files import read_json, write_json
 from asr_kd.recipe import Features, Normalisation
 from asr_kd.workspace import Workspace
 
@@ -44,15 +43,15 @@ class Group:
     def save(self, path: Path, paths: dict[str, Path], made_from: str) -> None:
         """Write down that the shards in the stores `paths` are finished, for a run that has to resume."""
         files = [paths[kind].absolute() / name for kind, (name, _) in self.shards.items()]
-        write_json(path, {"made_from": made_from, "files": record_files(path.parent, files), **asdict(self)})
+        write_checked(path, {"made_from": made_from, "files": record_files(path.parent, files), **asdict(self)})
 
     @staticmethod
     def load(path: Path, made_from: str) -> "Group | None":
-        """What `save` wrote, if it is of the same origin and the shards are still as they were."""
-        if not path.exists():
+        """What `save` wrote, if it is of the same origin and, as the shards, still as it was."""
+        saved = read_checked(path)
+        if saved is None or saved.pop("made_from") != made_from:
             return None
-        saved = read_json(path)
-        if saved.pop("made_from") != made_from or find_damage(path.parent, saved.pop("files"), thorough=True):
+        if find_damage(path.parent, saved.pop("files"), thorough=True):
             return None
         return Group(**saved)
 

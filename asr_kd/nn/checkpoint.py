@@ -49,10 +49,11 @@ def save_checkpoint(
     }
     # Clones: safetensors refuses tensors that share memory, as model and best do after the best epoch.
     tensors = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
-    metadata = {"identity": identity, "history": json.dumps(history), "checksum": _checksum(tensors)}
+    metadata = {"identity": identity, "history": json.dumps(history)}
     if begun:
         figures = {"steps": begun.steps, "nats": begun.nats, "correct": begun.correct, "seconds": begun.seconds}
         metadata["begun"] = json.dumps(figures)
+    metadata["checksum"] = _checksum(metadata, tensors)
     contents = save(tensors, metadata)
     with atomic_path(path / CHECKPOINT) as temporary:
         temporary.write_bytes(contents)
@@ -64,29 +65,48 @@ def restore_checkpoint(
     """Load the state of run `identity` into model and optimiser; returns best weights, history and, where the
     checkpoint was made amid an epoch, its state; or None.
 
-    A checkpoint of another run, or one that is damaged, is as good as none.
+    A checkpoint of another run, or one that is damaged, is as good as none: model and optimiser stay as they are. So is
+    one of a release whose checksum did not cover the metadata.
     """
     try:
-        with safe_open(path / CHECKPOINT, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("identity") != identity:
-                return None
-            # Copies: products of what lies unaligned in a mapped file may end in other last bits.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return None
-    if "checksum" in metadata and metadata["checksum"] != _checksum(tensors):  # older releases wrote none
+        metadata, tensors = _read(path / CHECKPOINT, identity)
+        history: History = json.loads(metadata["history"])
+        begun = _begun(metadata, _below("generators", tensors))
+        moments = _moments(_below("optimizer", tensors))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     model.load_state_dict(_below("model", tensors))
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return _below("best", tensors), history, begun
+
+
+def _read(path: Path, identity: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A checkpoint's metadata and tensors; KeyError or ValueError unless they are as run `identity` wrote them."""
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        if metadata.get("identity") != identity:
+            raise ValueError("of another run")
+        # Copies: products of what lies unaligned in a mapped file may end in other last bits.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    if metadata.pop("checksum") != _checksum(metadata, tensors):
+        raise ValueError("damaged")
+    return metadata, tensors
+
+
+def _begun(metadata: dict[str, str], states: dict[str, Tensor]) -> Begun | None:
+    """The epoch under way, if there is one; states: of its generators, by number."""
+    if "begun" not in metadata:
+        return None
+    return Begun(**json.loads(metadata["begun"]), generators=[states[str(number)] for number in range(len(states))])
+
+
+def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's state by parameter, from tensors named NUMBER/NAME."""
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below("optimizer", tensors).items():
+    for name, tensor in tensors.items():
         number, _, key = name.partition("/")
         moments.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    begun, states = None, _below("generators", tensors)
-    if "begun" in metadata:
-        begun = Begun(**json.loads(metadata["begun"]), generators=[states[str(n)] for n in range(len(states))])
-    return _below("best", tensors), json.loads(metadata["history"]), begun
+    return moments
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,9 +115,9 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Manifests of JSON lines: lhotse's own files, and one's own."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,7 @@ def source(**values: Any) -> list[dict[str, Any]]:
         ({"sources": source(type="url", source="https://example.org/a.wav")}, "audio source"),
         ({"sources": source(source="touch here |")}, "audio source"),
         ({"transforms": [{"name": "Speed", "kwargs": {"factor": 0.9}}]}, "audio with transforms"),
+        ({"sources": []}, "manifest line"),
     ],
 )
 def test_recordings_that_cannot_be_used_as_they_are_have_a_fault(
@@ -122,29 +124,49 @@ def test_an_own_manifest(tmp_path: Path, write_tone: WriteTone, run_prepare: Pre
                 "speaker": f"s{number}",
                 "audio": f"touch {tmp_path}/run; cat wav/long.wav|",
             },
+            {"id": f"{part}-6", "text": "no time", "start": "soon"} | common,
         ]
         write_lines(tmp_path / "own" / f"{part}.jsonl", piece, whole, *wrong)
-    work = run_prepare({"kind": "manifest", "dir": str(tmp_path / "own"), "max_bad_fraction": 0.6})
+    work = run_prepare({"kind": "manifest", "dir": str(tmp_path / "own"), "max_bad_fraction": 0.7})
     first, second = read_cuts(work.manifest("train"))
     assert (first.id, first.start, first.duration, first.supervisions[0].text) == ("train-1", 0.5, 0.75, "hello")
     assert (second.start, second.duration, second.supervisions[0].text) == (0.0, 2.0, "there you")
     assert np.array_equal(samples_of(first), samples_of(second)[8000:20000])
     reasons = {row["id"]: row["reason"] for row in read_json(work.excluded) if row["split"] == "dev"}
-    assert set(reasons) == {"dev 3", "dev-4", "dev-5"} and "commands" in reasons["dev-5"]
+    assert set(reasons) == {"dev 3", "dev-4", "dev-5", "dev-6"} and "commands" in reasons["dev-5"]
+    assert "dev.jsonl:6: not a line of this manifest" in reasons["dev-6"]
+    assert read_json(work.validation)["kinds"]["manifest line"]["count"] == len(SPLITS)
+    assert read_json(work.audio)["left_out"] == {}, "of a line that is none no recording is known"
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "name", "kind", "reason"),
     [
-        ('{"id": "a", "speaker": "s", "text": "t"}', r"train.jsonl:2: has no key 'audio'"),
-        ('["a"]', r"train.jsonl:2: not a line of this manifest \(not an object\)"),
-        ("", r"train.jsonl:2: not a line"),
-        ('{"id": "a", "audio": "a.wav", "start": "soon"}', r"train.jsonl:2: .*'soon'"),
-        ('{"id": "a", "audio": "a.wav", "text": "\\ud800"}', r"train.jsonl:2: .*surrogates"),
+        (b'{"id": "a", "speaker": "s", "text": "t"}', "a", "manifest line", "has no key 'audio'"),
+        (b'{"audio": "a.wav", "text": "t"}', "train.jsonl:2", "manifest line", "has no key 'id'"),
+        (b'["a"]', "train.jsonl:2", "manifest line", "not a line of this manifest (not an object)"),
+        (b"", "train.jsonl:2", "manifest line", "not a line of this manifest"),
+        (b'{"id": "a", "audio": "a.wav", "start": "soon"}', "a", "manifest line", "'soon'"),
+        (b'{"id": "a", "audio": "a.wav", "text": "\\ud800"}', "train.jsonl:2", "manifest line", "surrogates"),
+        (b'{"id": "a", "audio": "a.wav", "text": "caf\xe9"}', "a", "text is not UTF-8", "byte 0xe9"),
+        (b'{"id": "a", "audio": "a.wav", "text": "\xed\xa0\x80"}', "a", "text is not UTF-8", "byte 0xed"),
+        pytest.param(b"[" * 100_000, "train.jsonl:2", "manifest line", "recursion", id="deep"),
     ],
 )
-def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "train.jsonl").write_text(f'{{"id": "b", "audio": "b.wav"}}\n{line}\n')
-    with pytest.raises(UserError, match=message):
+def test_a_line_that_is_none_is_left_out_alone(tmp_path: Path, line: bytes, name: str, kind: str, reason: str) -> None:
+    first, last = (f'{{"id": "{letter}", "audio": "{letter}.wav"}}\n'.encode() for letter in "bc")
+    for part in SPLITS:
+        (tmp_path / f"{part}.jsonl").write_bytes(first + line + b"\n" + last)
+    before, bad, after = read_manifest(Corpus(kind="manifest", dir=str(tmp_path)))["train"]
+    assert (before.id, before.fault, after.id, after.fault) == ("b", None, "c", None)
+    assert bad.fault is not None and (bad.id, bad.fault.kind) == (name, kind)
+    assert f"{tmp_path}/train.jsonl:2: " in bad.fault.reason and reason in bad.fault.reason
+    assert bad.id.encode() and bad.fault.reason.encode(), "nothing that cannot be written"
+
+
+def test_a_manifest_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    for part in SPLITS:
+        (tmp_path / f"{part}.jsonl.gz").write_bytes(gzip.compress(b'{"id": "b", "audio": "b.wav"}\n' * 3)[:-4])
+    with pytest.raises(UserError, match=r"train\.jsonl\.gz: cannot be read .*; write it again"):
         read_manifest(Corpus(kind="manifest", dir=str(tmp_path)))

@@ -63,3 +63,9 @@ def test_a_damaged_shard_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest.
     first.write_text(first.read_text().replace('"correct": 2', '"correct": 3'))
     second.write_text(second.read_text()[:-5])
     assert set(Journal(tmp_path, KEY).read()) == {"c", "d"}
+    for other in ('{"outcomes": []}', "[]", "7", "[" * 100_000, '{"outcomes": 7, "checksum": 7}'):
+        first.write_text(other)
+        assert set(Journal(tmp_path, KEY).read()) == {"c", "d"}
+    third = sorted(tmp_path.rglob("shard-*.json"))[2]
+    third.write_text(third.read_text().replace('"checksum"', '"checksun"'))
+    assert set(Journal(tmp_path, KEY).read()) == {"d"}

@@ -12,11 +12,12 @@ import torch
 from asr_kd.decode import loading
 from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.journal import Journal
-from asr_kd.decode.recognition import Task
+from asr_kd.decode.recognition import Outcome, Recognition, Task
 from asr_kd.decode.search import Hypothesis
 from asr_kd.decode.systems import LAST_TREE, Decoding, Speech, System
 from asr_kd.decode.tuning import Point
 from asr_kd.errors import UserError
+from asr_kd.files import read_json, write_json
 from asr_kd.nn.posteriors import mean_log_posteriors
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Lattice, Recipe
@@ -115,3 +116,65 @@ def test_lattices_leave_decoded_systems_decoded(job: Job) -> None:
     assert made_from(with_decode(job, mean="geometric"), "ensemble") != made_from(job, "ensemble")
     assert made_from(with_decode(job, backend="k2"), "student") != plain
     assert made_from(with_decode(job, pronunciation_probabilities=True), "student") != plain
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Titles of the searches, which all find the same."""
+    titles: list[str] = []
+
+    def search(decoding: Decoding, title: str, *_: Any) -> Recognition:
+        titles.append(title)
+        return Recognition({name: Outcome(name, (1,)) for name in SPEAKERS})
+
+    monkeypatch.setattr(Decoding, "system", lambda self, name: None)
+    monkeypatch.setattr(Decoding, "tune", lambda self, system: {Point(1.0, 0.0): 0.5})
+    monkeypatch.setattr(Decoding, "search", search)
+    monkeypatch.setattr(Decoding, "summary", lambda self, *_: {"rtf": 1.0})
+    return titles
+
+
+BOTH = ["student dev", "student test"]
+
+
+def test_a_system_is_decoded_again_where_its_hypotheses_are_not_as_they_were(job: Job, searched: list[str]) -> None:
+    decoding, folder = Decoding(job, []), job.work.decode("student")
+    decoding.decode("student", "this one")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert searched == BOTH and set(whole) == {"dev.txt", "test.txt", "summary.json"}
+    decoding.decode("student", "this one")
+    assert searched == BOTH
+    for name, content in [("dev.txt", whole["dev.txt"][:-4]), ("test.txt", b""), ("summary.json", b"[]")]:
+        searched.clear()
+        (folder / name).write_bytes(content)
+        decoding.decode("student", "this one")
+        assert searched == BOTH and {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    searched.clear()
+    decoding.decode("student", "another")
+    assert searched == BOTH
+
+
+def test_a_summary_without_checksums_is_believed_where_the_hypotheses_are_there(job: Job, searched: list[str]) -> None:
+    decoding, folder = Decoding(job, []), job.work.decode("student")
+    decoding.decode("student", "this one")
+    summary = read_json(folder / "summary.json")
+    del summary["checksums"]
+    write_json(folder / "summary.json", summary)
+    decoding.decode("student", "this one")
+    assert searched == BOTH
+    (folder / "test.txt").unlink()
+    decoding.decode("student", "this one")
+    assert searched == BOTH * 2
+
+
+def test_a_damaged_system_of_another_experiment_is_not_written_to(job: Job, searched: list[str]) -> None:
+    decoding, folder, others = Decoding(job, []), job.work.decode("student"), job.work.root / "others"
+    decoding.decode("student", "this one")
+    folder.rename(others)
+    folder.symlink_to(others)
+    decoding.decode("student", "this one")
+    assert searched == BOTH and folder.is_symlink()
+    (others / "dev.txt").write_text("half")
+    decoding.decode("student", "this one")
+    assert searched == BOTH * 2 and not folder.is_symlink()
+    assert (others / "dev.txt").read_text() == "half"

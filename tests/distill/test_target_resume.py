@@ -108,6 +108,31 @@ def test_other_options_and_a_damaged_shard_begin_anew(taught: Workspace, tmp_pat
     assert contents(ours) == contents(theirs)
 
 
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("2.5", "7.5"),  # a sum
+        ('"shards"', '"shardt"'),
+        ('"sums"', '"sumt"'),
+        ('"files"', '"filet"'),
+        ('"identity"', '"identify"'),
+        ('"checksum"', '"checksun"'),
+        ("{", "["),
+        ("}", ""),
+    ],
+)
+def test_a_damaged_note_of_the_shards_begins_anew(tmp_path: Path, part: str, other: str) -> None:
+    soft = condense(torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).log_softmax(1), 2, (1.0,))
+    StoreWriter(tmp_path, "this one").add(soft, [1.5, 2.5, 3.5])
+    resumed = StoreWriter(tmp_path, "this one")
+    assert resumed.frames == 4 and resumed.sums == [1.5, 2.5, 3.5]
+    note = tmp_path / PROGRESS
+    assert part in note.read_text()
+    note.write_text(note.read_text().replace(part, other))
+    anew = StoreWriter(tmp_path, "this one")
+    assert anew.frames == 0 and anew.sums is None and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=["top-k", "dense", "pruned", "dropout"])
 def test_the_estimate_is_what_the_shards_take(taught: Workspace, tmp_path: Path, options: Targets) -> None:
     work = dump(taught, tmp_path, options)

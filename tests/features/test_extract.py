@@ -141,6 +141,24 @@ def test_an_interrupted_stage_goes_on_after_its_last_shard(
     assert len(made) == groups * len(SPLITS), "another recipe takes over nothing"
 
 
+def test_a_change_in_what_is_noted_of_a_finished_group_is_noticed(tmp_path: Path) -> None:
+    path, moments = tmp_path / "group-000.json", {"frames": 3, "mean": [0.25], "std": [1.5]}
+    group = extract.Group({"fbank": ("shard-000.npy", {"u": (0, 0, 3)})}, {"fbank": {"ann": moments}}, [("v", "gone")])
+    (tmp_path / "shard-000.npy").write_bytes(b"frames")
+    group.save(path, {"fbank": tmp_path}, "this one")
+    whole = path.read_bytes()
+    found = extract.Group.load(path, "this one")
+    assert found is not None and found.moments == group.moments
+    assert extract.Group.load(path, "another") is None
+    for position in range(len(whole)):
+        content = bytearray(whole)
+        content[position] ^= 1
+        path.write_bytes(content)
+        assert extract.Group.load(path, "this one") is None, whole[:position]
+    path.write_bytes(b"[]")
+    assert extract.Group.load(path, "this one") is None
+
+
 def test_too_little_space_is_said_before_the_work(
     tmp_path: Path, cuts: list[MonoCut], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,11 +62,19 @@ def test_min_occupancy_holds_in_every_leaf() -> None:
 
 
 def test_merge_joins_leaves_that_cost_less_than_the_last_gain() -> None:
+    """Questions that name one odd neighbour each part the odd ones, which sound alike, from one another too."""
     stats = statistics(2)
-    questions = all_subsets(list(range(3, 9)))
-    merged = build_tree(stats, PHONES, questions, 40, min_occupancy=1)
-    plain = build_tree(stats, PHONES, questions, 40, min_occupancy=1, merge=False)
-    assert merged.num_pdfs <= plain.num_pdfs
+    left, _, _, state = CODES.decode(stats.codes)
+    questions = np.zeros((3, len(PHONES)), dtype=bool)
+    questions[[0, 1, 2], [3, 5, 7]] = True
+    merged = build_tree(stats, PHONES, questions, 100, min_occupancy=1)
+    plain = build_tree(stats, PHONES, questions, 100, min_occupancy=1, merge=False)
+    assert plain.num_pdfs == len(PHONES.bases) * 3 + 10 + 3 * 3
+    assert merged.num_pdfs <= plain.num_pdfs - 3 * 2
+    odd = left % 2 == 1
+    for number in range(3):
+        assert len(set(plain.pdfs_of_codes(stats.codes[odd & (state == number)]))) == 3
+        assert len(set(merged.pdfs_of_codes(stats.codes[odd & (state == number)]))) == 1
 
 
 def test_positions_share_a_root_and_edges_count_as_silence() -> None:

@@ -11,7 +11,7 @@ from toy_experiment import NETWORK, TRAINING
 
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
-from asr_kd.nn.checkpoint import CHECKPOINT, History
+from asr_kd.nn.checkpoint import CHECKPOINT, Begun, History, restore_checkpoint, save_checkpoint
 from asr_kd.nn.inputs import Inputs
 from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import DESCRIPTION, WEIGHTS, load_model
@@ -177,6 +177,39 @@ def test_a_damaged_checkpoint_is_as_good_as_none(inputs: Inputs, tmp_path: Path)
     content[-1] ^= 1  # of the last tensor's numbers
     (tmp_path / CHECKPOINT).write_bytes(content)
     assert [row["epoch"] for row in train_toy(tmp_path, inputs)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("bit", [1, 0x80])
+def test_a_change_of_any_byte_of_a_checkpoint_is_noticed(tmp_path: Path, bit: int) -> None:
+    """Of the header's size, of identity, history and begun, of names, types and shapes, of tensors, of the checksum."""
+
+    def made() -> tuple[torch.nn.Linear, torch.optim.Adam]:
+        model = torch.nn.Linear(2, 1)
+        return model, torch.optim.Adam(model.parameters())
+
+    model, optimizer = made()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    history: History = [{"epoch": 1, "train_loss": 2.5}]
+    begun = Begun(3, 1.5, 4, 0.25, [torch.arange(4, dtype=torch.uint8)])
+    save_checkpoint(tmp_path, "this one", model, model.state_dict(), optimizer, history, begun)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+
+    other, its_optimizer = made()
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    for position in range(len(whole)):
+        content = bytearray(whole)
+        content[position] ^= bit
+        (tmp_path / CHECKPOINT).write_bytes(content)
+        assert restore_checkpoint(tmp_path, "this one", other, its_optimizer) is None, f"byte {position}"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+    assert not its_optimizer.state_dict()["state"]
+
+    (tmp_path / CHECKPOINT).write_bytes(whole)
+    restored = restore_checkpoint(tmp_path, "this one", other, its_optimizer)
+    assert restored is not None and restored[1] == history and restored[2] is not None
+    assert (restored[2].steps, restored[2].nats, restored[2].correct, restored[2].seconds) == (3, 1.5, 4, 0.25)
+    assert torch.equal(other.weight, model.weight) and torch.equal(restored[0]["bias"], model.bias)
 
 
 def test_finished_weights_that_changed_are_trained_again(inputs: Inputs, tmp_path: Path) -> None:
