@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr_kd.checksums import Damage, Recorded, find_damage, is_recorded, record_files
-from asr_kd.files import read_json
+from asr_kd.errors import UserError
+from asr_kd.integrity import read_record
 from asr_kd.plan import STAGE_NAMES
 from asr_kd.recipe import Corpus, Recipe
 from asr_kd.workspace import Workspace
@@ -34,9 +35,10 @@ def record_sources(recipe: Recipe, stage: str, jobs: int = 1) -> Recorded:
 
 def changed_sources(work: Workspace, stage: str, thorough: bool | None = False, jobs: int = 1) -> list[Damage]:
     """Those that are not as the finished stage read them; thorough: see find_damage. One that is gone is not needed."""
-    path = work.record(stage)
-    record = read_json(path) if path.exists() else {}
-    recorded = record.get(SOURCES, {}) if isinstance(record, dict) else {}
+    try:
+        recorded = (read_record(work, stage) or {}).get(SOURCES)
+    except UserError:  # the record itself is damaged, which examine tells
+        return []
     found = find_damage(work.root, recorded, thorough, jobs) if is_recorded(recorded) else []
     return [damage for damage in found if not damage.missing]
 
