@@ -342,7 +342,7 @@ class Teachers(Section):
     network: Network = Network()
     """Input and layers of the members, and of the student unless it has its own."""
     networks: Annotated[tuple[Network, ...], Field(min_length=1)] | None = None
-    """Architectures that the members take in turn, instead of all having `network`."""
+    """Architectures that the members take in turn, instead of all having `network`; what one leaves out is as there."""
     together: Count | None = None
     """On an accelerator, train so many members of one architecture at once, in batched products: for networks too small
     to fill it; decides nothing but memory and speed; null: one after another. [networks]"""
@@ -416,7 +416,7 @@ class Student(Section):
     seed: Annotated[int, Field(ge=0)] | None = None
     """Of its random numbers; null: the recipe's. [seed]"""
     network: Network | None = None
-    """Input and layers; null: those of `teachers.network`."""
+    """Input and layers; what it leaves out is as in `teachers.network`, null: all."""
     loss: Literal["logits"] | None = None
     """`logits` matches logits by squared error (Ba and Caruana 2014) in place of the soft cross-entropy."""
     noise: Noise | None = None

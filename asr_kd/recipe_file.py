@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from asr_kd.errors import UserError
-from asr_kd.recipe import Recipe
+from asr_kd.recipe import Network, Recipe
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -26,7 +26,8 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         _apply_override(data, override)
     data.setdefault("name", path.stem)
     try:
-        recipe = Recipe.model_validate(_merge(Recipe().model_dump(), _expand_environment(data, path)))
+        whole = _inherit_networks(_merge(Recipe().model_dump(), _expand_environment(data, path)))
+        recipe = Recipe.model_validate(whole)
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error)}") from None
     if "specialists" in recipe.decode.systems and recipe.specialists is None:
@@ -88,6 +89,26 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _inherit_networks(data: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with the keys that student.network, or one of teachers.networks, leaves out as in teachers.network.
+
+    What is no mapping stays as it is, for validation to name it.
+    """
+    teachers, student = data["teachers"], data["student"]
+    if not (isinstance(teachers, dict) and isinstance(teachers["network"], dict)):
+        return data
+    common = {key: value for key, value in teachers["network"].items() if key in Network.model_fields}
+
+    def complete(network: Any) -> Any:
+        return {**common, **network} if isinstance(network, dict) else network
+
+    if isinstance(teachers["networks"], list):
+        teachers = {**teachers, "networks": [complete(network) for network in teachers["networks"]]}
+    if isinstance(student, dict):
+        student = {**student, "network": complete(student["network"])}
+    return {**data, "teachers": teachers, "student": student}
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:

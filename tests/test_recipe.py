@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr_kd.errors import UserError
-from asr_kd.recipe import Recipe
+from asr_kd.recipe import Network, Recipe
 from asr_kd.recipe_file import load_recipe
 
 
@@ -60,6 +60,31 @@ def test_the_student_has_the_teachers_network_unless_it_names_its_own(tmp_path: 
     assert load_recipe(path, ["student.network.width=33"]).student_network.width == 33
 
 
+def test_networks_have_what_they_leave_out_from_the_teachers(tmp_path: Path) -> None:
+    network = "{input: fmllr, left: 9, norm: batch, width: 99, input_dropout: 0.1}"
+    text = f"teachers: {{network: {network}, networks: [{{}}, {{layers: 1, norm: null}}]}}\n"
+    recipe = load_recipe(write(tmp_path / "r.yaml", text + "student: {network: {width: 33, input_dropout: null}}\n"))
+    common = recipe.teachers.network.model_dump()
+    assert (common["input"], common["right"]) == ("fmllr", 5)
+    assert recipe.student_network.model_dump() == {**common, "width": 33, "input_dropout": None}
+    assert recipe.teachers.network_of(0) == recipe.teachers.network
+    assert recipe.teachers.network_of(1).model_dump() == {**common, "layers": 1, "norm": None}
+    dumped = write(tmp_path / "dumped.yaml", yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(dumped) == recipe
+    other = load_recipe(dumped, ["teachers.network.norm=layer"])
+    assert other.student_network == recipe.student_network, "a dumped recipe leaves nothing out"
+
+
+def test_students_of_the_projects_recipes_are_networks_of_their_own(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_KD_CORPORA", "/nowhere")
+    pixels = {"input": "pixels", "left": 0, "right": 0, "dropout": 0}
+    students = {"mnist": Network(**pixels, layers=2, width=800), "svhn": Network(**pixels, kind="lenet")}
+    for name, network in (*students.items(), ("cifar10", students["svhn"])):
+        assert load_recipe(repository / "recipes" / "images" / f"{name}.yaml").student_network == network
+
+
 def test_environment_variables_are_expanded_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASR_KD_TEST_DIR", "/somewhere")
     path = write(tmp_path / "r.yaml", "corpus: {dir: '${ASR_KD_TEST_DIR}/speech'}\n")
@@ -72,6 +97,10 @@ def test_environment_variables_are_expanded_in_paths(tmp_path: Path, monkeypatch
         ("student: {temprature: 2}", "r.yaml: student.temprature: unknown key; did you mean temperature?"),
         ("student: {network: {widht: 2}}", "r.yaml: student.network.widht: unknown key; did you mean width?"),
         ("teachers: {networks: [{widht: 2}]}", "r.yaml: teachers.networks.0.widht: unknown key; did you mean width?"),
+        (
+            "teachers: {network: {widht: 2}}\nstudent: {network: {}}",
+            "r.yaml: teachers.network.widht: unknown key; did you mean width?",
+        ),
         ("needs: {align: {cpu: 2}}", "r.yaml: needs.align.cpu: unknown key; did you mean cpus?"),
         ("xyzzy: 1", "r.yaml: xyzzy: unknown key; valid here: name, description, seed"),
         ("teachers: {members: many}", "r.yaml: teachers.members: Input should be a valid integer"),
