@@ -55,7 +55,7 @@ STAGES = (
         ("teachers", "specialists", "targets.mean", "seed"),
         ("features", "align"),
         "the ensemble's networks",
-        files=("models/member-*", "models/ensemble.json", "models/specialist*"),
+        files=("models/member-*", "models/ensemble.json", "models/correct.json", "models/specialist*"),
         reads=("prepare", "lang"),
     ),
     Stage(

@@ -12,10 +12,11 @@ from asr_kd.distill.inspection import mean_kl_to_dense
 from asr_kd.distill.store import TargetStore
 from asr_kd.experiment.sharing import FROM, CellRun, read_record
 from asr_kd.files import read_json
-from asr_kd.nn.accuracy import ACCURACY
+from asr_kd.nn.accuracy import ACCURACY, CORRECT
 from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import DESCRIPTION
 from asr_kd.pipeline import STAGES
+from asr_kd.score.frames import FrameCounts, interval, p_more_correct, read_counts, sampled_accuracy
 from asr_kd.score.results import gain_retained
 from asr_kd.score.wer import SCORED, p_better, read_transcripts
 
@@ -44,9 +45,9 @@ def read_figures(run: CellRun) -> Figures:
 
 
 def read_intervals(run: CellRun) -> dict[str, list[float]]:
-    """95 % intervals of single runs, by figure: error rates have one over utterances."""
+    """95 % intervals of single runs over utterances, by figure: of error rates, frame accuracy, the gain retained."""
     student = _scores(run).get("systems", {}).get("student", {})
-    return {f"wer.{split}": errors["ci95"] for split, errors in student.get("wer", {}).items()}
+    return {f"wer.{split}": errors["ci95"] for split, errors in student.get("wer", {}).items()} | _frame_intervals(run)
 
 
 def read_systems(run: CellRun) -> dict[str, Figures]:
@@ -71,6 +72,23 @@ def compare_words(run: CellRun, other: CellRun) -> Figures:
     baseline, student = (transcripts.hypotheses["student"]["test"] for transcripts in (theirs, ours))
     samples, seed = run.recipe.score.bootstrap_samples, run.recipe.seed
     return {"p_better": p_better(ours.references["test"], baseline, student, samples, seed)}
+
+
+def compare_frames(run: CellRun, other: CellRun) -> Figures:
+    """Paired bootstrap of the students of two cells on the same utterances: p that the first has more frames correct.
+
+    Nothing where the cells have other alignments, whose states are other labels.
+    """
+    if run.fingerprints["align"] != other.fingerprints["align"]:
+        return {}
+    ours, theirs = _student_counts(run), _student_counts(other)
+    samples, seed = run.recipe.score.bootstrap_samples, run.recipe.seed
+    found: Figures = {}
+    for split in ours:
+        if split in theirs and ours[split].same_utterances(theirs[split]):
+            student, baseline = (counts[split].correct["student"] for counts in (ours, theirs))
+            found[f"p_more_correct.{split}"] = p_more_correct(student, baseline, samples, seed)
+    return found
 
 
 def kl_to_dense(run: CellRun, reference: CellRun) -> Figures:
@@ -132,6 +150,42 @@ def _ensemble(ensemble: dict[str, Any], student: Figures) -> Figures:
         retained = gain_retained(mean, accuracy, ours)
         if retained is not None:
             found[f"gain_retained.{split}"] = retained
+    return found
+
+
+def _student_counts(run: CellRun) -> dict[str, FrameCounts]:
+    return read_counts(run.work.model("student") / CORRECT) if has_stage(run, "student") else {}
+
+
+def _ensemble_counts(run: CellRun) -> dict[str, FrameCounts]:
+    """Of the members and of all together; specialists and generalist together are not counted by utterance."""
+    counted = run.recipe.specialists is None and has_stage(run, "teachers")
+    return read_counts(run.root / "models" / CORRECT) if counted else {}
+
+
+def _frame_intervals(run: CellRun) -> dict[str, list[float]]:
+    """Of the student's frame accuracy; where it is of an ensemble, of the teachers' and of the gain retained."""
+    found: dict[str, list[float]] = {}
+    samples, seed, teachers = run.recipe.score.bootstrap_samples, run.recipe.seed, _ensemble_counts(run)
+    for split, student in _student_counts(run).items():
+        ours = sampled_accuracy(student, samples, seed)["student"]
+        found[f"frame_accuracy.{split}"] = interval(ours)
+        if split in teachers and teachers[split].same_utterances(student):
+            found |= _ensemble_intervals(split, ours, sampled_accuracy(teachers[split], samples, seed))
+    return found
+
+
+def _ensemble_intervals(split: str, student: np.ndarray, teachers: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """student, and of each system of `teachers`: accuracy on the same bootstrap samples, (samples,).
+
+    The gain retained has no interval where the ensemble gains nothing on some sample: there the quotient has no bound.
+    """
+    ensemble = teachers["ensemble"]
+    mean = np.mean([accuracy for system, accuracy in teachers.items() if system != "ensemble"], axis=0)
+    both = {"frame_accuracy": ensemble, "members_mean": mean}
+    found = {f"teachers.{name}.{split}": interval(accuracy) for name, accuracy in both.items()}
+    if (ensemble > mean).all():
+        found[f"gain_retained.{split}"] = interval((student - mean) / (ensemble - mean))
     return found
 
 

@@ -12,6 +12,7 @@ from asr_kd.experiment.definition import Cell, Experiment, label_of
 from asr_kd.experiment.figures import (
     Figures,
     Summary,
+    compare_frames,
     compare_words,
     has_stage,
     kl_to_dense,
@@ -33,7 +34,7 @@ Format = Callable[[float], str]
 # Figures whose difference from the cell compared with is of interest.
 COMPARED = ("frame_accuracy", "cross_entropy", "last", "wer", "errors")
 # Figures of which only the mean over seeds says something.
-PROBABILITIES = ("p_better_than_baseline", "p_better")
+PROBABILITIES = ("p_better_than_baseline", "p_better", "p_more_correct")
 
 
 def per_cent(value: float) -> str:
@@ -67,13 +68,17 @@ COLUMNS: dict[str, tuple[str, Format]] = {
     "out_of_vocabulary_recall.test": ("OOV recall test", per_cent),
     "p_better_than_baseline": ("p better than baseline", lambda value: f"{value:.3f}"),
     "p_better": ("p better than the other", lambda value: f"{value:.3f}"),
+    "p_more_correct.dev": ("p frame acc. dev", lambda value: f"{value:.3f}"),
+    "p_more_correct.test": ("p frame acc. test", lambda value: f"{value:.3f}"),
     "rtf": ("RTF", lambda value: f"{value:.3f}"),
 }
+COMPARISON = "Δ, p better than the other and p frame acc."
 LEGEND = """\
 Per cent where a share. Over several seeds: mean ± standard deviation [95 % interval of the mean, t distribution]; of
-one seed, an error rate's interval is over utterances (bootstrap). Gain kept: (student − members' mean) / (ensemble −
-members' mean), frame accuracy. p: share of paired bootstrap samples with fewer errors than the cell's own baseline
-system, or than the cell compared with; the mean over seeds. Δ: mean difference, seed by seed. Gap closed, of images:
+one seed, the interval of an error rate, a frame accuracy or the gain kept is over utterances, or images (bootstrap).
+Gain kept: (student − members' mean) / (ensemble − members' mean), frame accuracy. p: share of paired bootstrap samples
+with fewer errors than the cell's own baseline system, or than the cell compared with; p frame acc.: with more frames
+correct than the cell compared with; means over seeds. Δ: mean difference, seed by seed. Gap closed, of images:
 (plain − student) / (plain − teacher), test errors; plain is the same network trained alike on the labels alone.
 """
 
@@ -112,7 +117,7 @@ def table_markdown(experiment: Experiment, table: Table) -> str:
     shown = {key: column for key, column in COLUMNS.items() if any(_summary(cell, key) for cell in cells)}
     texts = {key: [_text(_summary(cell, key), form) for cell in cells] for key, (_, form) in shown.items()}
     same = {key for key, column in texts.items() if len(cells) > 1 and len(set(column)) == 1}
-    if texts.get("last.frame_accuracy.dev") == texts.get("frame_accuracy.dev"):
+    if _without_intervals(cells, "last.frame_accuracy.dev") == _without_intervals(cells, "frame_accuracy.dev"):
         shown.pop("last.frame_accuracy.dev", None)
     varying = [key for key in shown if key not in same]
     head = [*_head(experiment), *(shown[key][0] for key in varying)]
@@ -127,9 +132,9 @@ def table_markdown(experiment: Experiment, table: Table) -> str:
     baseline, titles = experiment.definition.baseline, experiment.titles()
     if isinstance(baseline, dict):
         values = ", ".join(f"{titles[axis]} {label_of(value)}" for axis, value in baseline.items())
-        sections.append(f"Δ and the last p: against the cell that has {escape_markdown(values)} and is alike else.\n")
+        sections.append(f"{COMPARISON}: against the cell that has {escape_markdown(values)} and is alike else.\n")
     elif baseline:
-        sections.append(f"Δ and the last p: against {escape_markdown(baseline)}.\n")
+        sections.append(f"{COMPARISON}: against {escape_markdown(baseline)}.\n")
     sections += [LEGEND, _systems(table), _specialists(table), _failures(table)]
     if experiment.definition.plot:
         sections.append("![plot](plot.png)\n")
@@ -148,7 +153,7 @@ def _row(
             theirs = figures[other.name][seed]
             shared = [name for name in own[seed] if name in theirs and name.split(".")[0] in COMPARED]
             own[seed] |= {f"difference.{name}": own[seed][name] - theirs[name] for name in shared}
-            own[seed] |= compare_words(run, runs[other.name][seed])
+            own[seed] |= compare_words(run, runs[other.name][seed]) | compare_frames(run, runs[other.name][seed])
         own[seed] |= _gap_closed(run, runs, figures)
     names = dict.fromkeys(name for one in own.values() for name in one)
     intervals = {seed: read_intervals(run) for seed, run in seeds.items()}
@@ -185,7 +190,7 @@ def _summaries_of_systems(by_seed: list[dict[str, Figures]]) -> dict[str, dict[s
 
 
 def _summarise(name: str, values: list[float]) -> Summary:
-    return summarise(values, spread=name not in PROBABILITIES)
+    return summarise(values, spread=name.split(".")[0] not in PROBABILITIES)
 
 
 def _gap_closed(run: CellRun, runs: dict[str, dict[int, CellRun]], figures: dict[str, dict[int, Figures]]) -> Figures:
@@ -230,6 +235,12 @@ def _add_kl(runs: dict[str, dict[int, CellRun]], figures: dict[str, dict[int, Fi
 
 def _summary(cell: dict[str, Any], key: str) -> Summary | None:
     return cell["figures"].get(key)
+
+
+def _without_intervals(cells: list[dict[str, Any]], key: str) -> list[str]:
+    """A share in every row; of the last epoch there are no intervals over utterances."""
+    summaries = [_summary(cell, key) for cell in cells]
+    return [_text(summary and {**summary, "ci95": None}, per_cent) for summary in summaries]
 
 
 def _text(summary: Summary | None, form: Format) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from asr_kd.distill.store import TargetStore
 from asr_kd.distill.targets import SoftTargets
 from asr_kd.files import write_json
-from asr_kd.nn.accuracy import ACCURACY, frame_accuracy
+from asr_kd.nn.accuracy import ACCURACY, CORRECT, by_utterance, frame_accuracy
 from asr_kd.nn.chosen import ChosenFrames
 from asr_kd.nn.hashes import joint_hash
 from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
@@ -54,7 +54,9 @@ def train_student(job: Job, progress: Progress) -> None:
 
 
 def write_accuracy(job: Job, inputs: Inputs) -> None:
-    """models/student/accuracy.json: the finished network without dropout on all splits, on train on a sample."""
+    """models/student/accuracy.json: the finished network without dropout on all splits, on train on a sample; and
+    correct.json, the same of dev and test by utterance.
+    """
     path = job.work.model("student")
     network = load_ensemble(job.work, [path.name], device=job.device)
     splits = {
@@ -62,7 +64,10 @@ def write_accuracy(job: Job, inputs: Inputs) -> None:
         "dev": inputs.dev,
         "test": load_frames(job.work, network.network, "test", job.device),
     }
-    accuracy = {split: frame_accuracy(network, frames, split, job.progress) for split, frames in splits.items()}
+    measured = {split: frame_accuracy(network, frames, split, job.progress) for split, frames in splits.items()}
+    accuracy = {split: figures for split, (figures, _) in measured.items()}
     write_json(path / ACCURACY, accuracy)
+    correct = {split: by_utterance(splits[split], {"student": measured[split][1]}) for split in ("dev", "test")}
+    write_json(path / CORRECT, correct)
     shares = " ".join(f"{split} {figures['frame_accuracy']:.4f}" for split, figures in accuracy.items())
     job.log.info("student: frame accuracy %s", shares)

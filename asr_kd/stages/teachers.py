@@ -20,7 +20,7 @@ from asr_kd.executors.contract import Work
 from asr_kd.files import write_json
 from asr_kd.hmm.show import pdf_names
 from asr_kd.hmm.tree import Tree
-from asr_kd.nn.accuracy import ensemble_accuracy
+from asr_kd.nn.accuracy import CORRECT, by_utterance, ensemble_accuracy
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.hashes import file_hash
 from asr_kd.nn.inputs import Inputs, load_frames, load_inputs
@@ -44,8 +44,12 @@ def run(job: Job) -> None:
     ensemble = load_ensemble(job.work, member_names(job), job.recipe.targets.mean, job.device)
     splits = {"dev": inputs.dev, "test": load_frames(job.work, teachers.network, "test", job.device)}
     with threads(job.jobs):
-        accuracy = ensemble_accuracy(ensemble, splits, job.progress)
+        accuracy, correct = ensemble_accuracy(ensemble, splits, job.progress)
     write_json(job.work.root / "models" / "ensemble.json", accuracy)
+    systems = [*member_names(job), "ensemble"]
+    counts = {split: dict(zip(systems, correct[split], strict=True)) for split in splits}
+    by_split = {split: by_utterance(frames, counts[split]) for split, frames in splits.items()}
+    write_json(job.work.root / "models" / CORRECT, by_split)
     job.log.info(
         "dev frame accuracy: members %s, mean %.4f, ensemble %.4f",
         " ".join(f"{member['dev']:.4f}" for member in accuracy["members"]),

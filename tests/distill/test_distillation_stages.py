@@ -44,6 +44,24 @@ def test_the_ensemble_is_described(work: Workspace) -> None:
         assert 0.3 < accuracy["ensemble"][split] < 1
 
 
+def test_correct_frames_of_all_systems_are_counted_by_utterance(work: Workspace) -> None:
+    shares = read_json(work.root / "models" / "ensemble.json")
+    student = read_json(work.model("student") / "accuracy.json")
+    teachers_counts, student_counts = (
+        read_json(path / "correct.json") for path in (work.root / "models", work.model("student"))
+    )
+    for split in ("dev", "test"):
+        frames, counts, own = load_frames(work, NETWORK, split), teachers_counts[split], student_counts[split]
+        assert counts["utterances"] == own["utterances"] == frames.utterances
+        assert counts["frames"] == own["frames"] and sum(own["frames"]) == len(frames)
+        found = {name: sum(correct) / len(frames) for name, correct in (counts["correct"] | own["correct"]).items()}
+        expected = {name: member[split] for name, member in zip(NAMES, shares["members"], strict=True)}
+        expected |= {"ensemble": shares["ensemble"][split], "student": student[split]["frame_accuracy"]}
+        assert found == pytest.approx(expected)
+        systems = [*counts["correct"].values(), *own["correct"].values()]
+        assert all(0 <= hit <= all_ for hits in systems for hit, all_ in zip(hits, own["frames"], strict=True))
+
+
 def test_members_do_not_depend_on_the_number_of_workers(work: Workspace, tmp_path: Path) -> None:
     alone = toy_workspace(tmp_path)
     teachers.run(Job(RECIPE, alone, jobs=1))

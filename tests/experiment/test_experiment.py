@@ -96,6 +96,10 @@ def test_the_table_has_what_the_cells_measured(table: dict[str, Any]) -> None:
             accuracy = read_json(path)
             for split in ("train", "dev", "test"):
                 assert measured["figures"][f"frame_accuracy.{split}"] == accuracy[split]["frame_accuracy"]
+                if split != "train":
+                    low, high = measured["ci95"][f"frame_accuracy.{split}"]
+                    assert low <= accuracy[split]["frame_accuracy"] <= high
+            assert cell["compared_with"] is None or 0 <= measured["figures"]["p_more_correct.test"] <= 1
     soft = figures(table, "temperature-2_targets-soft")
     assert soft["frame_accuracy.dev"]["seeds"] == 2 and soft["frame_accuracy.dev"]["sd"] > 0
     assert soft["difference.frame_accuracy.dev"]["mean"] == pytest.approx(

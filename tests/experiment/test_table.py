@@ -9,7 +9,7 @@ from lhotse import CutSet, MonoCut, SupervisionSegment
 
 from asr_kd.distill.store import StoreWriter, condense
 from asr_kd.experiment.definition import load_experiment
-from asr_kd.experiment.figures import compare_words, read_figures, read_intervals, summarise
+from asr_kd.experiment.figures import compare_frames, compare_words, read_figures, read_intervals, summarise
 from asr_kd.experiment.plot import write_plot
 from asr_kd.experiment.run import Request, make_cells, run_experiment
 from asr_kd.experiment.sharing import CellRun
@@ -96,6 +96,17 @@ def leave_cell(run: CellRun, accuracy: float, hard: bool) -> None:
         write_text(work.decode("student") / f"{split}.txt", "".join(f"{u} {text}\n" for u, text in said.items()))
 
 
+def leave_counts(
+    run: CellRun, student: list[int], member: list[int] | None = None, both: list[int] | None = None
+) -> None:
+    """Correct frames of utterances of ten: of the student, of its one teacher (4 each) and of the ensemble (8 each)."""
+    size = len(student)
+    teachers = {"member-00": member or [4] * size, "ensemble": both or [8] * size}
+    for path, correct in ((run.work.model("student"), {"student": student}), (run.root / "models", teachers)):
+        counts = {"utterances": [f"u{n}" for n in range(size)], "frames": [10] * size, "correct": correct}
+        write_json(path / "correct.json", {"dev": counts, "test": counts})
+
+
 def test_mean_deviation_and_interval_by_hand() -> None:
     summary = summarise([1.0, 2.0, 3.0])
     assert (summary["mean"], summary["sd"], summary["seeds"]) == (2.0, 1.0, 3)
@@ -137,6 +148,41 @@ def test_words_are_compared_pairwise(runs: dict[str, dict[int, CellRun]]) -> Non
     assert compare_words(soft, hard) == {}
 
 
+def test_intervals_of_frame_accuracy_and_of_the_gain_retained(runs: dict[str, dict[int, CellRun]]) -> None:
+    run = runs["targets-soft_temperature-1"][0]
+    leave_counts(run, [5, 7] * 20)
+    intervals = read_intervals(run)
+    low, high = intervals["frame_accuracy.test"]
+    # Standard deviation of the mean of forty: 0.1 / √40 = 0.0158
+    assert (low, high) == pytest.approx((0.6 - 1.96 * 0.0158, 0.6 + 1.96 * 0.0158), abs=0.006)
+    assert intervals["gain_retained.test"] == pytest.approx([(low - 0.4) / 0.4, (high - 0.4) / 0.4])
+    assert intervals["teachers.frame_accuracy.test"] == pytest.approx([0.8, 0.8])
+    assert intervals["teachers.members_mean.dev"] == pytest.approx([0.4, 0.4])
+
+    leave_counts(run, [6, 9] * 20, both=[6, 9] * 20)
+    assert read_intervals(run)["gain_retained.test"] == pytest.approx([1, 1]), "on the same samples"
+    leave_counts(run, [5] * 4, member=[5] * 4, both=[9, 9, 1, 6])
+    intervals = read_intervals(run)
+    assert "frame_accuracy.test" in intervals
+    assert "gain_retained.test" not in intervals, "on some samples the ensemble is worse"
+    run.work.record("student").unlink()
+    assert read_intervals(run).keys() == {"wer.dev", "wer.test"}
+
+
+def test_correct_frames_are_compared_pairwise(runs: dict[str, dict[int, CellRun]]) -> None:
+    soft, hard = (runs[f"targets-{targets}_temperature-1"][0] for targets in ("soft", "hard"))
+    leave_counts(soft, [5, 9] * 20)
+    assert compare_frames(soft, hard) == {}, "the other is of an earlier release"
+    leave_counts(hard, [4, 8] * 20)
+    assert compare_frames(soft, hard) == {"p_more_correct.dev": 1.0, "p_more_correct.test": 1.0}
+    assert compare_frames(hard, soft) == {"p_more_correct.dev": 0.0, "p_more_correct.test": 0.0}
+    leave_counts(hard, [4, 8] * 19)
+    assert compare_frames(soft, hard) == {}, "other utterances"
+    leave_counts(hard, [4, 8] * 20)
+    hard.fingerprints["align"] = "another"
+    assert compare_frames(soft, hard) == {}, "other labels"
+
+
 @pytest.fixture
 def table(experiment_path: Path, base_recipe: Path, runs: dict[str, dict[int, CellRun]]) -> Table:
     return make_table(load_experiment(experiment_path), runs, base_recipe)
@@ -163,6 +209,33 @@ def test_differences_are_taken_seed_by_seed(table: Table) -> None:
 def test_a_single_seed_has_the_interval_over_utterances(table: Table) -> None:
     wer = cell_of(table, "targets-hard_temperature-2")["figures"]["wer.test"]
     assert (wer["seeds"], wer["mean"], wer["ci95"]) == (1, 0.25, [0.0, 0.5])
+
+
+def test_one_seed_shows_intervals_and_p_of_correct_frames(
+    tmp_path: Path, base_recipe: Path, experiment_path: Path
+) -> None:
+    experiment_path.write_text(DEFINITION.replace("seeds: [0, 1]", "seeds: [0]"))
+    experiment = load_experiment(experiment_path)
+    runs = make_cells(experiment, base_recipe, tmp_path / "exp", (), [])
+    last = {"dev_frame_accuracy": 0.45, "train_frame_accuracy": 0.6, "dev_cross_entropy": 2.0}
+    for name, seeds in runs.items():
+        run = seeds[0]
+        leave_cell(run, 0.45, hard="hard" in name)
+        leave_counts(run, [4, 6] * 20 if "hard" in name else [5, 7] * 20)
+        write_json(run.work.model("student") / "history.json", [last])
+    table = make_table(experiment, runs, base_recipe)
+    figures = cell_of(table, "targets-soft_temperature-1")["figures"]
+    low, high = figures["frame_accuracy.test"]["ci95"]
+    assert 0.55 < low < 0.6 < high < 0.65
+    assert figures["gain_retained.test"]["ci95"] == pytest.approx([(low - 0.4) / 0.4, (high - 0.4) / 0.4])
+    assert figures["p_more_correct.test"] == {"mean": 1.0, "sd": None, "ci95": None, "seeds": 1}
+    lines = table_markdown(experiment, table).splitlines()
+    header = next(line for line in lines if line.startswith("| targets |")).split(" | ")
+    row = next(line for line in lines if line.startswith("| soft | 1 |")).split(" | ")
+    cells = dict(zip(header, row, strict=True))
+    assert cells["frame acc. test"] == f"46.00 [{100 * low:.2f}, {100 * high:.2f}]"
+    assert cells["p frame acc. test"] == "1.000"
+    assert "dev, last epoch" not in header, "it is the best, whose interval over utterances it has not"
 
 
 def test_p_is_a_mean_over_seeds_for_every_system(experiment_path: Path, table: Table) -> None:

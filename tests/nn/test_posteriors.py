@@ -9,7 +9,7 @@ from toy_experiment import DIM, NETWORK, NUM_PDFS
 
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore
-from asr_kd.nn.accuracy import ensemble_accuracy
+from asr_kd.nn.accuracy import by_utterance, ensemble_accuracy, frame_accuracy
 from asr_kd.nn.inputs import Inputs, load_frames
 from asr_kd.nn.model import AcousticModel, load_model
 from asr_kd.nn.posteriors import load_ensemble, load_scorer, mean_log_posteriors
@@ -65,7 +65,7 @@ def test_scorer_against_numpy(trained: Workspace) -> None:
 
 def test_accuracies_are_the_shares_of_arg_max(trained: Workspace, inputs: Inputs) -> None:
     splits = {"dev": inputs.dev, "test": load_frames(trained, NETWORK, "test")}
-    accuracy = ensemble_accuracy(load_ensemble(trained, NAMES), splits, silent)
+    accuracy, correct = ensemble_accuracy(load_ensemble(trained, NAMES), splits, silent)
     systems = {"member": load_scorer(trained, NAMES[1:]), "ensemble": load_scorer(trained, NAMES)}
     shares = {}
     for name, scorer in systems.items():
@@ -75,6 +75,26 @@ def test_accuracies_are_the_shares_of_arg_max(trained: Workspace, inputs: Inputs
     assert accuracy["members"][1]["test"] == pytest.approx(shares["member"], abs=2e-3)
     dev = [member["dev"] for member in accuracy["members"]]
     assert accuracy["members_mean"]["dev"] == pytest.approx(sum(dev) / 2)
+    found = correct["dev"].sum(1) / len(inputs.dev)
+    assert found.tolist() == pytest.approx([*dev, accuracy["ensemble"]["dev"]])
+
+
+def test_correct_frames_are_counted_by_utterance(trained: Workspace) -> None:
+    """Each utterance alone against the pass over all of them, whose batches end within utterances."""
+    frames, ensemble = load_frames(trained, NETWORK, "test"), load_ensemble(trained, NAMES)
+    figures, correct = frame_accuracy(ensemble, frames, "test", silent, batch=37)
+    together = ensemble_accuracy(ensemble, {"test": frames}, silent, batch=37)[1]["test"][-1]
+    counts = by_utterance(frames, {"ensemble": correct})
+    assert counts["utterances"] == frames.utterances and sum(counts["frames"]) == len(frames)
+    assert sum(counts["correct"]["ensemble"]) == round(figures["frame_accuracy"] * len(frames))
+    scorer = load_scorer(trained, NAMES)
+    for number, utterance in enumerate(frames.utterances):
+        best = scorer.log_posteriors("test", utterance).argmax(1)
+        labels = frames.labels[frames.starts[number] : frames.starts[number + 1]].numpy()
+        assert counts["frames"][number] == len(labels)
+        # A tie may fall the other way in products of another size.
+        assert counts["correct"]["ensemble"][number] == pytest.approx((best == labels).sum(), abs=1)
+        assert int(together[number]) == pytest.approx((best == labels).sum(), abs=1)
 
 
 def test_networks_of_different_alignments_are_no_ensemble(trained: Workspace) -> None:

@@ -1,0 +1,57 @@
+"""Frame accuracy over utterances: bootstrap samples, intervals and paired comparisons (Bisani & Ney 2004)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr_kd.files import read_json
+
+CHUNK_SAMPLES = 64  # drawn at once: (64, utterances) counts
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """A split's utterances in order, the frames of each, and how many of them each system has correct."""
+
+    utterances: list[str]
+    frames: list[int]
+    correct: dict[str, list[int]]
+
+    def same_utterances(self, other: "FrameCounts") -> bool:
+        return (self.utterances, self.frames) == (other.utterances, other.frames)
+
+
+def read_counts(path: Path) -> dict[str, FrameCounts]:
+    """Read a correct.json, by split; nothing where there is none, of networks from before it was written."""
+    return {split: FrameCounts(**counts) for split, counts in read_json(path).items()} if path.exists() else {}
+
+
+def resample(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Sums over as many utterances as there are, drawn with replacement: (rows, utterances) to (rows, samples) float64.
+
+    The same seed draws the same utterances for other counts of as many utterances, which pairs them.
+    """
+    rng, utterances = np.random.default_rng(seed), counts.shape[1]
+    shares = np.full(utterances, 1 / utterances)
+    sizes = [min(CHUNK_SAMPLES, samples - first) for first in range(0, samples, CHUNK_SAMPLES)]
+    draws = (rng.multinomial(utterances, shares, size).astype(np.float64) for size in sizes)
+    return np.concatenate([counts.astype(np.float64) @ times.T for times in draws], axis=1)
+
+
+def sampled_accuracy(counts: FrameCounts, samples: int, seed: int) -> dict[str, np.ndarray]:
+    """Each system's frame accuracy on bootstrap samples of the utterances, (samples,) fractions; paired as `resample`
+    says.
+    """
+    frames, *correct = resample(np.array([counts.frames, *counts.correct.values()]), samples, seed)
+    return {system: row / frames for system, row in zip(counts.correct, correct, strict=True)}
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """The 95 % interval of a figure by its values on bootstrap samples, (samples,): their percentiles."""
+    return [float(end) for end in np.percentile(values, (2.5, 97.5))]
+
+
+def p_more_correct(ours: list[int], theirs: list[int], samples: int, seed: int) -> float:
+    """Share of paired bootstrap samples in which more frames are correct than `theirs`; both by utterance."""
+    return float((resample(np.array([ours]) - np.array([theirs]), samples, seed) > 0).mean())
