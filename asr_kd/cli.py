@@ -25,7 +25,7 @@ from asr_kd.interruption import Interruption, interruptible
 from asr_kd.pipeline import STAGES, Job, console, run_stages
 from asr_kd.recipe import Recipe
 from asr_kd.recipe_file import load_recipe
-from asr_kd.torchrun import give_way, led, processes_here, speaks
+from asr_kd.torchrun import give_way, led, processes_here, refuse_several, speaks
 from asr_kd.verification import check as check_files
 from asr_kd.workspace import Workspace
 
@@ -94,13 +94,19 @@ def validate(
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Files read side by side [default: the cores].")] = None,
 ) -> None:
-    """Report what is wrong with a recipe's corpus, by kind; status 2 where stage 0 would refuse it. Writes nothing."""
+    """Report what is wrong with a recipe's corpus, by kind; status 2 where stage 0 would refuse it. Writes and
+    downloads nothing: what corpus.download would fetch is reported as missing.
+    """
     from asr_kd.corpora.validation import SHARED_SPEAKER
     from asr_kd.stages.prepare import validate as find_faults
 
     with user_errors(), interruptible():
         loaded = load_recipe(recipe, overrides)
         found = find_faults(Job(loaded, Workspace(Path()), jobs=jobs or os.cpu_count() or 1))
+        if found is None:
+            line = "the embedded corpus is made and checked by stage 0; there is nothing to do"
+            console.print(f"{recipe}: {line}", markup=False, highlight=False, soft_wrap=True)
+            return
         for line in found.lines():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if SHARED_SPEAKER in found.by_kind():
@@ -183,12 +189,14 @@ def status(
 
     A stage is stale when a recipe key that it uses, or a stage that it reads, is not as it was. With --watch the view
     is kept up to date; where the output is no terminal, a line says when something happens. Ctrl-C ends only the view.
+    Of an experiment over recipes there is a line for each cell: the last stage that it has, and whether it is done.
     """
     from asr_kd.status import read_progress, read_status
     from asr_kd.watch import View, show
     from asr_kd.watch import watch as watch_run
 
     work = Workspace(exp)
+    of_a_run = {"--recipe": recipe, "--set": overrides, "--check": check, "--watch": watch}
 
     def look() -> View:
         own = load_own_recipe(exp)
@@ -200,11 +208,26 @@ def status(
     with user_errors():
         if check and watch:
             raise UserError("--check reads every file, --watch none; choose one of them")
+        if show_cells(exp, [option for option, given in of_a_run.items() if given]):
+            return
         if not watch:
             show(look(), Console())
             return
         with suppress(KeyboardInterrupt):
             watch_run(look, Console())
+
+
+def show_cells(exp: Path, options: list[str]) -> bool:
+    """Show how far an experiment's cells are; False where the directory is of a run. options: those for a run alone."""
+    from asr_kd.experiment.cells import is_grid, read_cells
+
+    if not is_grid(exp):
+        return False
+    if options:
+        raise UserError(f"{options[0]}: {exp} holds the cells of an experiment; name one, {exp}/cells/NAME/seed-S")
+    for line in read_cells(exp).lines():
+        Console().print(line, highlight=False, soft_wrap=True)
+    return True
 
 
 def load_own_recipe(exp: Path) -> Recipe:
@@ -239,6 +262,7 @@ def experiment(
     from asr_kd.experiment.run import Request, run_experiment
 
     with user_errors():
+        refuse_several("experiment")
         check_device(device)
         root, cores = exp or Path("exp") / load_experiment(file).name, jobs or os.cpu_count() or 1
         request = Request(file, base, base_exp, exp, parse_seeds(seeds), overrides or [], cores)
@@ -272,6 +296,7 @@ def export(
     from asr_kd.deploy.export import export as write_bundle
 
     with user_errors():
+        refuse_several("export")
         about = write_bundle(Workspace(exp), model, to)
         megabytes = sum(entry["bytes"] for entry in about["files"].values()) / 1e6
         console.print(f"{to}: {model} of {about['name']}, {megabytes:.1f} MB", highlight=False, soft_wrap=True)
@@ -302,6 +327,7 @@ def write_kaldi(
     from asr_kd.pipeline import Job
 
     with user_errors():
+        refuse_several("write-kaldi")
         job = Job(load_recipe(exp / "recipe.yaml"), Workspace(exp))
         for line in write(Writer(job, to, system, compress), split.split(","), what.split(",")):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -322,6 +348,7 @@ def report(
     from asr_kd.report.page import read_results, write_page
 
     with user_errors():
+        refuse_several("report")
         check_device(device)
         work = Workspace(exp)
         results = read_results(work)
@@ -343,6 +370,8 @@ def compare(
     from asr_kd.report.compare import page, terminal_tables
 
     with user_errors():
+        if html:
+            refuse_several("compare --html")
         comparison = compare_experiments(exps)
         for table in terminal_tables(comparison):
             rich.print(table)

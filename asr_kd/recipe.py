@@ -571,7 +571,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "default"
     """Names the experiment; without it, the file's name."""
     description: str = ""
-    """For the reader; nothing uses it."""
+    """For the reader: reports print it, and nothing is made again when it changes."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of every random number. [seed]"""
     corpus: Corpus = Corpus()

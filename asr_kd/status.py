@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asr_kd.errors import UserError
-from asr_kd.files import read_json
-from asr_kd.integrity import examine, examine_audio, examine_pieces
+from asr_kd.integrity import examine, examine_audio, examine_pieces, read_record
 from asr_kd.live import ENDED, read_live
 from asr_kd.lock import Holder, find_holder
 from asr_kd.pipeline import digest, fingerprint, recipe_keys
@@ -73,14 +71,14 @@ def read_progress(work: Workspace, recipe: Recipe) -> Status:
     running = str(board["stage"]) if holder and alive and board.get("pid") == holder.pid else None
     states: dict[str, StageState] = {}
     for name in STAGE_NAMES:
-        record = _read_record(work, name)
+        record = read_record(work, name)
         if name == running:
             states[name] = StageState(name, RUNNING)
         elif record is None and name == board.get("stage"):
             states[name] = StageState(name, STOPPED, (_stopped(work, name, board),))
         elif record is None:
             states[name] = StageState(name, OPEN)
-        elif record["fingerprint"] == fingerprint(recipe, name):
+        elif record.get("fingerprint") == fingerprint(recipe, name):
             states[name] = StageState(name, DONE, record=record)
         else:
             states[name] = StageState(name, STALE, tuple(reasons(recipe, name, record, states)), record)
@@ -114,19 +112,6 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{...}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _read_record(work: Workspace, name: str) -> dict[str, Any] | None:
-    path = work.record(name)
-    try:
-        record = read_json(path) if path.exists() else None
-    except UserError:
-        if path.exists():
-            raise
-        return None  # its stage began to run this moment
-    if record is not None and not (isinstance(record, dict) and isinstance(record.get("fingerprint"), str)):
-        raise UserError(f"{path}: not a completion record; remove it and run the stage again")
-    return record
 
 
 def _stopped(work: Workspace, name: str, board: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from asr_kd.errors import UserError
+
 GRACE_SECONDS = 5.0
 
 
@@ -23,6 +25,12 @@ def processes_in_all() -> int:
 def processes_here() -> int:
     """Those on this machine."""
     return _number("LOCAL_WORLD_SIZE", 1)
+
+
+def refuse_several(command: str) -> None:
+    """Raise UserError under torchrun with more than one process: each would write the same files."""
+    if (count := processes_in_all()) > 1:
+        raise UserError(f"{command}: {count} processes would write the same files; run it without torchrun")
 
 
 def speaks() -> bool:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from asr_kd import torchrun
 from asr_kd.cli import app, check_device
 from asr_kd.errors import UserError
+from asr_kd.pipeline import console
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,37 @@ def test_a_file_in_the_place_of_the_experiment(tmp_path: Path, repository: Path,
     assert result.exit_code == 2
     assert line == f"asr-kd: {exp}: a file is in the place of this directory; name another directory"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["experiment", "{}/grid.yaml", "--exp", "{}/to"], "experiment"),
+        (["export", "{}/exp", "--to", "{}/to"], "export"),
+        (["write-kaldi", "{}/exp", "--to", "{}/to"], "write-kaldi"),
+        (["report", "{}/exp"], "report"),
+        (["compare", "{}/exp", "{}/other", "--html", "{}/to"], "compare --html"),
+    ],
+)
+def test_only_run_goes_under_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str, rank: str, lines: int
+) -> None:
+    monkeypatch.setattr(console, "quiet", False)
+    monkeypatch.setattr(torchrun, "GRACE_SECONDS", 0.0)
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, [argument.format(tmp_path) for argument in arguments])
+    assert result.exit_code == 2
+    line = f"asr-kd: {command}: 2 processes would write the same files; run it without torchrun"
+    assert [said for said in result.output.splitlines() if said] == [line] * lines
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_process_of_torchrun_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    result = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert result.exit_code == 2 and "results.json: missing; run --stage 8 (score)" in result.output
 
 
 def test_help_names_the_stages() -> None:

@@ -212,7 +212,8 @@ def test_mistakes_are_one_line(work: Workspace, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "choose one of them" in result.output
     work.record("lang").write_text(json.dumps(["no record"]))
     result = CliRunner().invoke(app, ["status", str(work.root)])
-    assert result.exit_code == 2 and "lang.json: not a completion record" in result.output
+    assert result.exit_code == 2 and "lang.json: not a completion record; stage 2 (lang) makes it" in result.output
+    assert "run the command with --repair to make it again" in result.output
 
 
 def test_tensorboard_without_its_package_is_one_line_before_anything_runs(

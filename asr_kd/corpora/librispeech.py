@@ -104,8 +104,13 @@ def confined(utterances: list[Utterance], folder: Path) -> list[Utterance]:
     return [check(utterance) for utterance in utterances]
 
 
+def missing_parts(folder: Path, parts: tuple[str, ...]) -> list[str]:
+    """Those that a download would fetch."""
+    return sorted({part for part in parts if not (folder / part).is_dir()})
+
+
 def _download(folder: Path, parts: tuple[str, ...]) -> None:
-    missing = sorted({part for part in parts if not (folder / part).is_dir()})
+    missing = missing_parts(folder, parts)
     if not missing:
         return
     if folder.name != "LibriSpeech":

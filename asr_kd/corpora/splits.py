@@ -15,12 +15,13 @@ from asr_kd.ahead import mapped_ahead
 from asr_kd.checksums import Recorded, record_files
 from asr_kd.corpora.json_manifests import read_lhotse, read_manifest
 from asr_kd.corpora.kaldi import read_kaldi
-from asr_kd.corpora.librispeech import read_librispeech
+from asr_kd.corpora.librispeech import corpus_folder, missing_parts, read_librispeech
 from asr_kd.corpora.utterance import Fault, Utterance, normalise_text, to_cut, without_notes
 from asr_kd.corpora.validation import Report
 from asr_kd.corpora.yesno import read_yesno
 from asr_kd.errors import UserError
 from asr_kd.files import atomic_path
+from asr_kd.images.download import missing_files
 from asr_kd.recipe import Corpus
 
 AHEAD = 100  # recordings of a thread that may be looked at before their turn
@@ -34,6 +35,18 @@ READERS: dict[str, Callable[[Corpus], dict[str, list[Utterance]]]] = {
     "lhotse": read_lhotse,
     "manifest": read_manifest,
 }
+
+
+def to_download(corpus: Corpus) -> list[Path]:
+    """The folders, or files, that reading the corpus would fetch; none without corpus.download."""
+    if not corpus.download:
+        return []
+    if corpus.kind in ("librispeech", "mini_librispeech"):
+        folder = corpus_folder(corpus)
+        return [folder / part for part in missing_parts(folder, (*corpus.train, *corpus.dev, *corpus.test))]
+    if corpus.kind == "yesno":
+        return [folder for folder in (corpus_folder(corpus),) if not folder.is_dir()]
+    return missing_files(corpus_folder(corpus)) if corpus.kind == "mnist" else []
 
 
 def check_utterances(

@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from asr_kd.errors import UserError
 from asr_kd.executors.contract import Ledger, Progress, TaskError, Work
-from asr_kd.executors.worker import Sight, Surroundings, look_around, package_version, perform
+from asr_kd.executors.worker import Sight, Surroundings, look_around, marked, perform
 from asr_kd.files import make_folder
 from asr_kd.recipe import Need
 
@@ -38,8 +39,8 @@ LOOPBACK = "127.0.0.1"
 class RayExecutor:
     """The workers of the cluster at `address` (HOST:PORT), or of one of `jobs` cores that is started on this machine.
 
-    Raises UserError where no Ray answers, and for workers with another version of this package or without a view of
-    `root`.
+    Raises UserError where no Ray answers, and for workers with other versions or without a view of `root`; a worker
+    that joins later is refused by its first task.
     """
 
     remote = True
@@ -52,7 +53,7 @@ class RayExecutor:
             signal.signal(number, handler)
         self._perform = ray.remote(perform)
         try:
-            check_workers(root)
+            check_workers(self._surroundings)
         except BaseException:
             ray.shutdown()
             raise
@@ -157,45 +158,42 @@ def workers() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
 
 
-def check_workers(root: Path) -> None:
-    """Raise UserError for a worker that is not of this version, or does not see `root` or the working directory."""
-    token, ours, folder = secrets.token_hex(8), package_version(), str(Path.cwd())
-    probe = root.absolute() / f".probe-{token}.tmp"
+def check_workers(wanted: Surroundings) -> None:
+    """Raise UserError for a worker with other versions, or that does not see the experiment or working directory."""
+    token, look = secrets.token_hex(8), ray.remote(look_around)
+    probe = wanted.root / f".probe-{token}.tmp"
     make_folder(probe)
     try:
         (probe / "token").write_text(token)
-        looks, look = {}, ray.remote(look_around)
-        for node in workers():
-            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            there = look.options(num_cpus=0, scheduling_strategy=strategy, max_retries=0)
-            looks[there.remote(str(probe), token, node["NodeID"], folder)] = node
-        if not looks:
-            raise UserError("--executor ray: the cluster has no worker with a core; start one with ray start")
-        for task, node in looks.items():
-            place = f"worker {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            try:
-                sight: Sight = ray.get(task, timeout=PROBE_SECONDS)
-            except GetTimeoutError:
-                raise UserError(f"--executor ray: {place} does not answer; look at its logs or stop it") from None
-            except RayError as error:
-                reason = next((line for line in reversed(str(error).splitlines()) if "Error" in line), "")
-                raise UserError(
-                    f"--executor ray: {place} cannot load asr_kd {ours} ({reason.strip()}); install it there"
-                ) from None
-            if sight.version != ours:
-                raise UserError(
-                    f"--executor ray: {place} has asr_kd {sight.version}, this is {ours}; install the same there"
-                )
-            if not sight.sees_root or not (probe / node["NodeID"]).exists():
-                raise UserError(
-                    f"{root}: {place} does not see this directory; choose an --exp on a file system that all share"
-                )
-            if not sight.sees_folder:
-                raise UserError(
-                    f"{folder}: {place} does not see the working directory; start from one that all workers share"
-                )
+        with marked(wanted.folder, token) as mark:
+            looks: dict[Any, dict[str, Any]] = {}
+            for node in workers():
+                strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                there = look.options(num_cpus=0, scheduling_strategy=strategy, max_retries=0)
+                looks[there.remote(str(probe), token, node["NodeID"], str(wanted.folder), mark)] = node
+            if not looks:
+                raise UserError("--executor ray: the cluster has no worker with a core; start one with ray start")
+            for task, node in looks.items():
+                place = f"worker {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+                sight = _sight(task, place, wanted.version)
+                answered = (probe / node["NodeID"]).exists()
+                replace(sight, sees_root=sight.sees_root and answered).check(place, wanted)
     finally:
         shutil.rmtree(probe, ignore_errors=True)
+
+
+def _sight(task: Any, place: str, ours: str) -> Sight:
+    """What a worker saw; UserError where it does not answer, or cannot load this package."""
+    try:
+        sight: Sight = ray.get(task, timeout=PROBE_SECONDS)
+    except GetTimeoutError:
+        raise UserError(f"--executor ray: {place} does not answer; look at its logs or stop it") from None
+    except RayError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if "Error" in line), "")
+        raise UserError(
+            f"--executor ray: {place} cannot load asr_kd {ours} ({reason.strip()}); install it there"
+        ) from None
+    return sight
 
 
 def check_need(title: str, need: Need) -> None:

@@ -4,16 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr_kd.errors import UserError
+from asr_kd.experiment.cells import write_grid
 from asr_kd.experiment.definition import Experiment, load_experiment
 from asr_kd.experiment.plot import write_plot
 from asr_kd.experiment.scheduler import Start, run_cells, title
-from asr_kd.experiment.sharing import CellRun
+from asr_kd.experiment.sharing import CELLS, CellRun, cell_root
 from asr_kd.experiment.table import make_table, write_table
 from asr_kd.lock import locked
 from asr_kd.pipeline import STAGE_NAMES, console
 from asr_kd.recipe_file import load_recipe
-
-CELLS = "cells"
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
         providers = [base_exp, *sorted(path for path in (folder / CELLS).glob("*/seed-*") if path.is_dir())]
         by_seed = sorted(every, key=lambda run: run.seed)  # the whole grid at the first seed before the next seed
         with locked(folder):
+            write_grid(folder, every, experiment.definition.last_stage)
             last = STAGE_NAMES.index(experiment.definition.last_stage)
             run_cells(by_seed, providers, last, request.jobs, start, request.most_jobs)
     table = make_table(experiment, runs, base)
@@ -65,7 +65,7 @@ def make_cells(
             seed: CellRun(
                 cell.name,
                 seed,
-                folder / CELLS / cell.name / f"seed-{seed}",
+                cell_root(folder, cell.name, seed),
                 experiment.recipe(base, cell, seed, overrides),
             )
             for seed in seeds or experiment.definition.seeds

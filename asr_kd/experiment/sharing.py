@@ -22,6 +22,7 @@ from asr_kd.recipe import Recipe, Teachers
 from asr_kd.stages.decode import made_from
 from asr_kd.workspace import Workspace
 
+CELLS = "cells"
 FROM = "from"  # a linked stage's record names the directory that made it
 # What several stages share: the pattern of its folder, the files that show it is whole, and where the first of them has
 # what it was made from.
@@ -148,6 +149,11 @@ class Shelf:
             else:
                 _remove(target)
                 _link(target, source)
+
+
+def cell_root(folder: Path, name: str, seed: int) -> Path:
+    """The directory of a cell of the experiment in `folder`."""
+    return folder / CELLS / name / f"seed-{seed}"
 
 
 def piece_keys(recipe: Recipe, stage: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from asr_kd.experiment.figures import (
 )
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.files import write_json, write_text
+from asr_kd.recipe_file import load_recipe
 from asr_kd.score.report import escape_markdown, specialists_markdown
 from asr_kd.score.results import gain_retained
 from asr_kd.score.table import markdown_table
@@ -92,6 +93,7 @@ def make_table(experiment: Experiment, runs: dict[str, dict[int, CellRun]], base
         "experiment": experiment.name,
         "description": experiment.definition.description,
         "base": str(base),
+        "base_name": load_recipe(base).name,
         "command": " ".join(sys.argv),
         "date": time.strftime("%Y-%m-%d"),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},

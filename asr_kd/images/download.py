@@ -23,17 +23,20 @@ CHECKSUMS = {
 
 def download_mnist(folder: Path, mirror: str = MIRROR) -> None:
     """Fetch what `folder` lacks. Raises UserError when a file cannot be had or is not the published one."""
-    for name, checksum in CHECKSUMS.items():
-        path = folder / f"{name}.gz"
-        if path.exists() or path.with_suffix("").exists():
-            continue
+    for path in missing_files(folder):
         try:
             with urllib.request.urlopen(f"{mirror}/{path.name}", timeout=TIMEOUT_SECONDS) as answer:
                 packed = answer.read()
             found = hashlib.sha256(gzip.decompress(packed)).hexdigest()
         except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
             raise UserError(f"{mirror}/{path.name}: cannot be fetched ({error}); put the file into {folder}") from None
-        if found != checksum:
+        if found != CHECKSUMS[path.stem]:
             raise UserError(f"{mirror}/{path.name}: not the published file; get it elsewhere and put it into {folder}")
         with atomic_path(path) as temporary:
             temporary.write_bytes(packed)
+
+
+def missing_files(folder: Path) -> list[Path]:
+    """The packed files that are in `folder` neither packed nor unpacked."""
+    paths = [folder / f"{name}.gz" for name in CHECKSUMS]
+    return [path for path in paths if not (path.exists() or path.with_suffix("").exists())]

@@ -33,13 +33,15 @@ LISTED = {
 def find_tables(root: Path, recipe: str) -> list[dict[str, Any]]:
     """The tables beside experiment `root` whose base is the recipe of this name, by experiment.
 
-    A file that is no such table is logged and left out.
+    A table of a release that did not note the name counts by its base's file name. A file that is no such table is
+    logged and left out.
     """
     found = []
     for path in sorted(root.resolve().parent.glob(f"*/{TABLE}")):
         try:
             table = read_json(path)
-            if Path(table["base"]).stem == recipe and table["cells"]:
+            name = table["base_name"] if "base_name" in table else Path(table["base"]).stem
+            if name == recipe and table["cells"]:
                 found.append({"experiment": table["experiment"], "axes": table["axes"], **table})
         except (UserError, KeyError, TypeError) as error:
             logging.getLogger("asr_kd").warning("%s: left out of report.html: %s", path, error)

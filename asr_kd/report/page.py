@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from asr_kd.corpora.manifest import read_cuts
 from asr_kd.errors import UserError
 from asr_kd.files import read_json, write_text
+from asr_kd.integrity import read_record
 from asr_kd.nn.products import threads
 from asr_kd.report.confusion import measure
 from asr_kd.report.document import Note, Section, render
@@ -116,9 +117,8 @@ class _Page:
         return render(self.recipe.name, self.about(), [section for section in sections if section])
 
     def memory(self) -> dict[str, int]:
-        """Peak bytes of the stages, by name, from their completion records."""
-        records = {name: self.work.record(name) for name in self.results["stages"]}
-        peaks = {name: read_json(path).get("peak_bytes") for name, path in records.items() if path.exists()}
+        """Peak bytes of the stages, by name, from their completion records; UserError names a damaged one."""
+        peaks = {name: (read_record(self.work, name) or {}).get("peak_bytes") for name in self.results["stages"]}
         return {name: peak for name, peak in peaks.items() if peak}
 
     def posteriors(self, panel: Panel) -> list[Section]:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from asr_kd.distill.asking import estimate_bytes
 from asr_kd.files import read_json
+from asr_kd.integrity import read_record
 from asr_kd.plan import STAGE_NAMES
 from asr_kd.recipe import Recipe
 from asr_kd.recipe_file import load_recipe
@@ -99,12 +100,15 @@ def make_plan(
 
 
 def measured_factors(recipe: Recipe, sizes: Sizes, work: Workspace, machine: Machine) -> dict[str, float]:
-    """Of each finished stage of an experiment, the seconds it took over those that its costs say for this machine."""
+    """Of each finished stage of an experiment, the seconds it took over those that its costs say for this machine.
+
+    Raises UserError for a damaged completion record.
+    """
     cores = int(read_json(work.root / "environment.json")["cpus"])
     there = replace(machine, jobs=cores)
     modelled = {cost.stage: cost.seconds(there) for cost in costs(recipe, sizes, cores)}
-    records = {name: work.record(name) for name in STAGE_NAMES}
-    return {name: read_json(path)["seconds"] / modelled[name] for name, path in records.items() if path.exists()}
+    seconds = {name: (read_record(work, name) or {}).get("seconds") for name in STAGE_NAMES}
+    return {name: took / modelled[name] for name, took in seconds.items() if isinstance(took, int | float)}
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,15 @@ from lhotse import MonoCut
 
 from asr_kd.corpora import embedded
 from asr_kd.corpora.manifest import words_of
-from asr_kd.corpora.splits import READERS, check_utterances, describe_audio, hours, read_sentences, write_cuts
+from asr_kd.corpora.splits import (
+    READERS,
+    check_utterances,
+    describe_audio,
+    hours,
+    read_sentences,
+    to_download,
+    write_cuts,
+)
 from asr_kd.corpora.utterance import Fault, Utterance
 from asr_kd.corpora.validation import SHARED_SPEAKER, Report, check_speakers_disjoint, shared_speakers
 from asr_kd.errors import UserError
@@ -50,17 +58,24 @@ def run(job: Job) -> None:
     job.log.info("%d sentences for the language model; %d utterances left out", len(sentences), len(excluded))
 
 
-def validate(job: Job) -> Report:
-    """What stage 0 would find in the corpus, without writing anything; the embedded corpus is made, not found.
+def validate(job: Job) -> Report | None:
+    """What stage 0 would find in the corpus, without writing anything; None of the embedded corpus, which it makes.
 
-    Raises UserError as that stage does; `Report.refuse` and shared speakers are the caller's.
+    Raises UserError as that stage does, and for what it would download first; `Report.refuse` and shared speakers are
+    the caller's.
     """
     corpus = job.recipe.corpus
+    if missing := to_download(corpus):
+        raise UserError(
+            f"{', '.join(map(str, missing))}: missing; corpus.download lets asr-kd run --stop-stage 0 fetch them, "
+            "or put them there"
+        )
     if corpus.of_images:
         return Report([], {split: len(images) for split, images in read_splits(corpus).items()})
+    if corpus.lm_text:
+        read_sentences(Path(corpus.lm_text))
     if corpus.kind == "embedded":
-        raise UserError("corpus.kind: embedded is made and checked by stage 0; there is nothing to validate")
-    _sentences(job)
+        return None
     splits = _utterances(job)
     cuts, report = check_utterances(splits, corpus, job.jobs, job.progress)
     if corpus.kind != "yesno":

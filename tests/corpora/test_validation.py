@@ -14,6 +14,7 @@ from asr_kd.corpora.manifest import read_cuts
 from asr_kd.errors import UserError
 from asr_kd.files import read_json
 from asr_kd.hmm.transcript import TranscriptCompiler
+from asr_kd.images.download import CHECKSUMS
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.phones import PhoneSet
 from asr_kd.pipeline import Job
@@ -30,6 +31,7 @@ def kinds_of(corpus: dict[str, Any], lang: dict[str, Any] | None = None) -> dict
     """What validation finds: ids by kind."""
     recipe = Recipe.model_validate({"name": "test", "corpus": corpus, "lang": lang or {}})
     found = validate(Job(recipe, Workspace(Path("/nowhere"))))
+    assert found is not None
     return {kind: [finding.id for finding in findings] for kind, findings in found.by_kind().items()}
 
 
@@ -215,4 +217,59 @@ def test_nothing_usable_is_refused(kaldi: Path) -> None:
     (kaldi / "dev" / "utt2spk").write_text("")
     with pytest.raises(UserError, match=r"corpus\.dev: no usable utterance \(2 of 6 .* no speaker \(2 times\)"):
         recipe = Recipe.model_validate({"corpus": {"kind": "kaldi", "dir": str(kaldi)}})
-        validate(Job(recipe, Workspace(Path("/nowhere")))).refuse(1.0)
+        found = validate(Job(recipe, Workspace(Path("/nowhere"))))
+        assert found is not None
+        found.refuse(1.0)
+
+
+def test_the_embedded_corpus_is_left_to_stage_0(repository: Path) -> None:
+    command = ["validate", str(repository / "recipes" / "default.yaml")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    (line,) = result.output.splitlines()
+    assert line.endswith("/default.yaml: the embedded corpus is made and checked by stage 0; there is nothing to do")
+    result = CliRunner().invoke(app, [*command, "--set", "corpus.lm_text=/no/such/text"])
+    assert result.exit_code == 2 and "corpus.lm_text: /no/such/text: no such file" in result.output
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download fails the test."""
+
+    def download(*_: object, **__: object) -> None:
+        pytest.fail("validation downloads")
+
+    for name in ("lhotse.recipes.download_librispeech", "lhotse.recipes.download_yesno", "urllib.request.urlopen"):
+        monkeypatch.setattr(name, download)
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "missing"),
+    [
+        ("librispeech", "LibriSpeech", ["dev-x", "test-x", "train-x"]),
+        ("mini_librispeech", "LibriSpeech", ["dev-x", "test-x", "train-x"]),
+        ("yesno", "waves_yesno", [""]),
+        ("mnist", "mnist", [f"{name}.gz" for name in CHECKSUMS]),
+    ],
+)
+def test_what_would_be_downloaded_is_missing(
+    tmp_path: Path, no_network: None, kind: str, folder: str, missing: list[str]
+) -> None:
+    root = tmp_path / folder
+    corpus = LIBRISPEECH | {"kind": kind, "dir": str(root), "download": True}
+    with pytest.raises(UserError) as error:
+        kinds_of(corpus)
+    named, _, remedy = str(error.value).partition(": missing; ")
+    assert named == ", ".join(str(root / name) for name in missing)
+    assert remedy == "corpus.download lets asr-kd run --stop-stage 0 fetch them, or put them there"
+    assert not root.exists()
+
+
+def test_a_corpus_that_is_there_is_read_whether_or_not_it_could_be_downloaded(
+    librispeech: Path, no_network: None
+) -> None:
+    corpus = LIBRISPEECH | {"dir": str(librispeech), "download": True}
+    assert kinds_of(corpus) == {}
+    (librispeech / "dev-x").rename(librispeech / "elsewhere")
+    with pytest.raises(UserError, match=r"^\S+/LibriSpeech/dev-x: missing; "):
+        kinds_of(corpus)

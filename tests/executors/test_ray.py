@@ -141,9 +141,21 @@ def one_line(folder: Path, exp: Path | str, address: str) -> str:
 
 
 def test_a_worker_of_another_version_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr_kd.executors.ray.package_version", lambda: "9.9.9 (code 12345678, Python 3.11)")
+    monkeypatch.setattr("asr_kd.executors.worker.package_version", lambda: "9.9.9 (code 12345678, Python 3.11)")
     line = one_line(tmp_path, tmp_path / "exp", address)
     assert re.search(r"worker \S+ \(\S+\) has asr_kd 0\.\d.*, this is 9\.9\.9 .*; install the same there", line)
+
+
+def test_a_worker_that_joins_late_is_refused_by_its_first_task(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr_kd.executors.ray.check_workers", lambda wanted: None)
+    monkeypatch.setattr("asr_kd.executors.worker.package_version", lambda: "9.9.9 (code 12345678, Python 3.11)")
+    with chosen("ray", address, tmp_path, 1) as executor:
+        work = Squares(tmp_path, "fork")
+        found, error = made(executor.run(work, NUMBERS, Need(), tmp_path / "squares.log", "loaded here"))
+    assert found == [] and work.finished() == set()
+    assert re.search(r"worker \S+ has asr_kd 0\.\d.*, this is 9\.9\.9 .*; install the same there", str(error))
 
 
 def test_a_directory_that_workers_do_not_see_is_refused(

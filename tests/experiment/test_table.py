@@ -13,10 +13,11 @@ from asr_kd.experiment.figures import compare_frames, compare_words, read_figure
 from asr_kd.experiment.plot import write_plot
 from asr_kd.experiment.run import Request, make_cells, run_experiment
 from asr_kd.experiment.sharing import CellRun
-from asr_kd.experiment.table import Table, make_table, table_markdown
+from asr_kd.experiment.table import Table, make_table, table_markdown, write_table
 from asr_kd.files import read_json, write_json, write_text
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.seeds import generator
+from asr_kd.report.experiments import find_tables
 from asr_kd.score.wer import p_better
 
 # Dev frame accuracy by (targets, temperature) and seed; and errors of the student in 8 test words.
@@ -304,6 +305,24 @@ def test_the_table_does_not_wait_for_the_plot(
     table = read_json(tmp_path / "exp" / "table.json")
     assert cell_of(table, "targets-soft_temperature-1")["figures"]["frame_accuracy.dev"]["seeds"] == 2
     assert "| soft | 2 |" in (tmp_path / "exp" / "table.md").read_text()
+
+
+def test_the_page_finds_a_table_by_the_name_of_its_base_recipe(
+    tmp_path: Path, base_recipe: Path, experiment_path: Path, runs: dict[str, dict[int, CellRun]]
+) -> None:
+    """The file's name counts only in a table without the recipe's."""
+    base_recipe.write_text("name: digits\n" + base_recipe.read_text())
+    experiment = load_experiment(experiment_path)
+    table = make_table(experiment, runs, base_recipe)
+
+    def found(recipe: str) -> list[str]:
+        return [each["experiment"] for each in find_tables(tmp_path / "base", recipe)]
+
+    write_table(tmp_path / "exp", experiment, table)
+    assert (found("digits"), found("base")) == ([experiment.name], [])
+    del table["base_name"]
+    write_table(tmp_path / "exp", experiment, table)
+    assert (found("digits"), found("base")) == ([], [experiment.name])
 
 
 def leave_store(run: CellRun, top_k: int | None) -> None:

@@ -1,6 +1,7 @@
 """One network on two processes, and batches in parts, against one process and whole batches."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -116,13 +117,45 @@ def test_keys_that_say_how_much_a_device_takes_leave_stages_finished() -> None:
     assert fingerprint(changed(shuffle_frames=8), "student") != fingerprint(RECIPE, "student")
 
 
-def launch(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+# Run by Python's start: from RANK, what a process opens for writing, makes, renames or removes below WATCHED, in MARKS.
+WATCH = """
+import os, sys
+
+if "RANK" in os.environ:
+    root = os.environ["WATCHED"]
+    marks = os.open(os.environ["MARKS"] + os.environ["RANK"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(event, arguments):
+        if event == "open":
+            writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        else:
+            writes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+        if writes and isinstance(arguments[0], (str, bytes, os.PathLike)):
+            path = os.fsdecode(arguments[0])
+            if path.startswith(root):
+                os.write(marks, f"{event} {path}\\n".encode())
+
+    sys.addaudithook(note)
+"""
+
+
+def watched(folder: Path, root: Path) -> dict[str, str]:
+    """The environment of processes that leave in `folder`/marks-RANK what each of them wrote below `root`."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(WATCH)
+    path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "WATCHED": str(root), "MARKS": str(folder / "marks-")}
+
+
+def launch(
+    processes: int, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     command = [*torchrun, "--master-port", str(port), "-m", "asr_kd", "run", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 
 @pytest.mark.slow
@@ -145,7 +178,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("ASR_KD_CHECKPOINT_SECONDS")
     assert (work.member(0) / CHECKPOINT).exists() and len(read_history(work.member(0))) == 1
     options = ["--recipe", str(recipe), "--exp", str(work.root), "--stage", "4", "--stop-stage", "6", "--jobs", "2"]
-    done = launch(2, *options, "--set", "student.train.micro_batch=20")
+    environment = watched(tmp_path, work.root)
+    done = launch(2, *options, "--set", "student.train.micro_batch=20", environment=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("stage 4 teachers: the ensemble") == 1, "one process speaks"
     for path in (work.member(0), work.member(1), work.model("student")):
@@ -154,6 +188,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path, monkeypatch: pytest.M
     batches = -(-len(load_inputs(work, NETWORK).train) // TRAINING.batch_frames)
     assert f"member-00: continues after epoch 1, step {batches // 2}" in log
     assert "member-01: trained by 2 processes" in log
+    assert "os.rename" in (tmp_path / "marks-0").read_text(), "what process 0 writes is seen"
+    assert (tmp_path / "marks-1").read_text() == "", "only process 0 writes"
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])

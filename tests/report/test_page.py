@@ -19,6 +19,7 @@ from asr_kd.report import page as page_module
 from asr_kd.report.page import try_page, write_page
 from asr_kd.report.panel import Panel
 from asr_kd.stages import score
+from asr_kd.workspace import Workspace
 
 SECTIONS = [
     "systems", "gain", "training", "speakers", "pairs", "vocabulary", "phones", "inherited", "calibration",
@@ -206,6 +207,9 @@ def test_the_command_makes_the_page_anew(tmp_path: Path, scored: Job) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path / "spoken"), "--set", "score.page_utterances=1"])
     assert result.exit_code == 0, result.output
     assert len(ParsedPage(page.read_text()).viewer["utterances"]) == 1
+    Workspace(tmp_path / "spoken").record("align").write_text("[]")
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "spoken"), "--set", "score.page_utterances=1"])
+    assert result.exit_code == 2 and "align.json: not a completion record" in result.output
 
 
 def test_a_directory_without_results_is_one_line(tmp_path: Path) -> None:

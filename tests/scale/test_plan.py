@@ -138,6 +138,9 @@ def test_a_plan_from_an_experiment_gives_back_its_seconds(tmp_path: Path, monkey
     assert [plan.seconds(cost) for cost in plan.costs] == pytest.approx([10.0 * n for n in range(1, 10)])
     twice = make_plan(recipe.model_copy(update={"teachers": Teachers(members=4)}), exp=tmp_path, jobs=2)
     assert {cost.stage: twice.seconds(cost) for cost in twice.costs}["teachers"] == pytest.approx(2 * 50.0)
+    work.record("lang").write_text("[]")
+    with pytest.raises(UserError, match=r"lang\.json: not a completion record; .* run the command with --repair"):
+        make_plan(recipe, exp=tmp_path, jobs=2)
 
 
 def test_calibration_tells_a_fast_machine_from_a_slow_one() -> None:
