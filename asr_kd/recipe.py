@@ -465,7 +465,7 @@ class Lattice(Section):
     nbest: Count = 100
     """Of a list. [sentences]"""
     rescore: NGram | None = None
-    """An n-gram to take the place of the graph's, its scale and word penalty tuned on dev."""
+    """An n-gram to take the place of the graph's, its scale and word penalty tuned on dev; not with `lang.tokens`."""
 
 
 class Decode(Section):
