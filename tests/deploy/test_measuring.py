@@ -61,7 +61,7 @@ def test_errors_by_hand_and_a_failed_utterance_is_empty(tmp_path: Path) -> None:
     assert f"test, float32: WER {figures['float32']['wer']:.2%}" in result.output
 
     card = (folder / "README.md").read_text()
-    (rate,) = [line for line in card.splitlines() if line.startswith("| word error rate") and "35.0%" not in line]
+    _, rate = [line for line in card.splitlines() if line.startswith("| word error rate")]  # the experiment's is first
     assert rate.split(" | ")[1].startswith(f"{figures['float32']['wer']:.1%} [")
     assert rate.split(" | ")[2].startswith(f"{figures['int8']['wer']:.1%} [")
     assert "| utterances that failed | 1 | 1 |" in card and "not measured" not in card
@@ -77,7 +77,7 @@ def test_without_being_asked_the_card_says_what_is_not_known(bundle: Path) -> No
 def test_what_is_measured_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     work, folder = make_experiment(tmp_path / "exp", pieces=True), tmp_path / "bundle"
     export(work, "student", folder)
-    words = recognised(work, folder, int8=False)
+    words = {name: said for name, said in recognised(work, folder, int8=False).items() if said}
     write_manifest(work, words)
     for jobs in (1, 3):
         figures = measure(work, folder, jobs)
