@@ -291,15 +291,25 @@ def export(
     exp: Annotated[Path, typer.Argument(help="Directory of a finished experiment.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="Directory to write the bundle to.")],
     model: Annotated[str, typer.Option(help="student or baseline.")] = "student",
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Recognise test with the bundle, float32 and 8 bits: error rates and speed."),
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes of --measure [default: the cores].")] = None,
 ) -> None:
     """Write a network with all that recognition needs as a bundle, which runs without torch: asr-kd transcribe."""
     from asr_kd.deploy.export import export as write_bundle
+    from asr_kd.deploy.measuring import measure as measure_bundle
 
-    with user_errors():
+    with user_errors(), interruptible():
         refuse_several("export")
         about = write_bundle(Workspace(exp), model, to)
         megabytes = sum(entry["bytes"] for entry in about["files"].values()) / 1e6
         console.print(f"{to}: {model} of {about['name']}, {megabytes:.1f} MB", highlight=False, soft_wrap=True)
+        figures = measure_bundle(Workspace(exp), to, jobs or os.cpu_count() or 1) if measure else {}
+        for weights, found in figures.items():
+            speed = f"real-time factor {found['network_rtf']:.3f} network + {found['search_rtf']:.3f} search"
+            console.print(f"test, {weights}: WER {found['wer']:.2%}, {speed}", highlight=False, soft_wrap=True)
 
 
 @app.command("write-kaldi")

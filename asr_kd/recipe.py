@@ -465,7 +465,7 @@ class Lattice(Section):
     nbest: Count = 100
     """Of a list. [sentences]"""
     rescore: NGram | None = None
-    """An n-gram to take the place of the graph's, its scale and word penalty tuned on dev."""
+    """An n-gram to take the place of the graph's, its scale and word penalty tuned on dev; not with `lang.tokens`."""
 
 
 class Decode(Section):
@@ -520,6 +520,9 @@ class Score(Section):
 
     bootstrap_samples: Count = 1000
     """For intervals and significance. [samples]"""
+    vocabulary: str | None = None
+    """A list of words, one a line, which count as known for recall in and out of the vocabulary, so that experiments
+    with vocabularies of their own can be compared; null: the experiment's own."""
     worst_utterances: Count = 10
     """Listed in the report. [utterances]"""
     page_utterances: Annotated[int, Field(ge=0)] | None = None

@@ -32,8 +32,8 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: {explain(error)}") from None
     if "specialists" in recipe.decode.systems and recipe.specialists is None:
         raise UserError(f"{path}: decode.systems: names specialists, but there is no section specialists; add one")
-    if recipe.decode.lattice and recipe.lang.tokens:
-        raise UserError(f"{path}: decode.lattice: not over pieces of words; set it, or lang.tokens, to null")
+    if recipe.decode.lattice and recipe.decode.lattice.rescore and recipe.lang.tokens:
+        raise UserError(f"{path}: decode.lattice.rescore: not over pieces of words; set it, or lang.tokens, to null")
     if recipe.hmm.external and (problem := needs_gmm(recipe)):
         raise UserError(f"{path}: {problem}, which hmm.external takes the place of; change one of them")
     return recipe

@@ -55,6 +55,8 @@ def _named(recipe: Recipe, stage: str) -> Iterator[Path]:
     elif stage == "lang":
         yield from [Path(lang.lexicon)] if lang.lexicon != "cmudict" else []
         yield from [Path(lang.ngram.arpa)] if lang.ngram.arpa else []
+    elif stage == "score":
+        yield from [Path(recipe.score.vocabulary)] if recipe.score.vocabulary else []
     elif stage == "align" and external:
         named = [*external.alignment, external.tree or "", external.phones or ""]
         patterns = [name.rpartition(":")[2] for name in named]  # after `ark:` or `ark,t:`

@@ -112,7 +112,10 @@ def test_environment_variables_are_expanded_in_paths(tmp_path: Path, monkeypatch
         ("lang: {tokens: bpe}", "r.yaml: lang: tokens: bpe needs pieces that can be pronounced; set lang.units"),
         ("lang: {units: grapheme, lexicon: my.txt}", "r.yaml: lang: units: grapheme needs no lexicon; remove lang."),
         ("lang: {units: grapheme, tokens: bpe, max_words: 9}", "remove lang.ngram.arpa, lang.max_words"),
-        ("{lang: {units: grapheme, tokens: bpe}, decode: {lattice: {}}}", "r.yaml: decode.lattice: not over pieces"),
+        (
+            "{lang: {units: grapheme, tokens: bpe}, decode: {lattice: {rescore: {}}}}",
+            "r.yaml: decode.lattice.rescore: not over pieces",
+        ),
         ("lang: {pieces: 100}", "r.yaml: lang: pieces: only of tokens: bpe; set lang.tokens or remove lang.pieces"),
         ("decode: {systems: [basline]}", "r.yaml: decode.systems.0: "),
         ("decode: {systems: []}", "r.yaml: decode.systems: "),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,17 @@ class Listed:
 
 @dataclass(frozen=True)
 class ListTask:
-    """What a worker needs in memory. references: word ids, 0 for words that the decoder does not know."""
+    """What a worker needs in memory. references: word ids, 0 for words that the decoder does not know.
+
+    of_words: the graph's symbols are words, not pieces of them, whose errors the lattice cannot tell.
+    """
 
     acoustics: Acoustics
     searcher: LatticeSearcher
     count: int
     models: tuple[GrammarCosts, ...]
     references: dict[str, list[int]]
+    of_words: bool = True
 
     def recognise(self, utterance: str) -> Listed:
         """Score, search, list; an error is part of the result."""
@@ -72,8 +76,8 @@ class ListTask:
         words = tuple(words for words, _ in sentences)
         lm_costs = np.array([[model.cost(sentence) for model in self.models] for sentence in words])
         nbest = NBest(words, np.array([cost for _, cost in sentences]), lm_costs)
-        errors = edits(reference, found.best.words)
-        if found.lattice:
+        errors = edits(reference, found.best.words) if self.of_words else len(reference)
+        if found.lattice and self.of_words:
             errors = min(errors, found.lattice.oracle(reference))
         return Listed(utterance, nbest, errors, found.density, found.best.complete, scored - start, spent)
 
@@ -104,13 +108,17 @@ class TimeTask:
 
 
 class SecondPass:
-    """What the systems share: the word table and the n-grams."""
+    """What the systems share: the word table and the n-grams.
+
+    Lists over pieces of words are put together to lists over words, which are numbered as they come.
+    """
 
     def __init__(self, decoding: Decoding, recipe: Lattice) -> None:
         self.decoding, self.recipe, self.job, self.work = decoding, recipe, decoding.job, decoding.work
-        if decoding.pieces:
-            raise UserError("decode.lattice: not over pieces of words; set it, or lang.tokens, to null")
-        self.ids = {symbol: number for number, symbol in enumerate(decoding.symbols)}
+        if decoding.pieces and recipe.rescore:
+            raise UserError("decode.lattice.rescore: not over pieces of words; set it, or lang.tokens, to null")
+        self.symbols = decoding.symbols[:1] if decoding.pieces else decoding.symbols
+        self.ids = {symbol: number for number, symbol in enumerate(self.symbols)}
 
     def run(self, name: str, made_from: str) -> None:
         """Write decode/NAME/SPLIT.nbest, SPLIT.ctm, with another n-gram SPLIT.rescored.txt, and, last, lattice.json;
@@ -143,18 +151,37 @@ class SecondPass:
     def _list(self, system: System, split: str, searched: Point) -> dict[str, Listed]:
         acoustics, title = system.acoustics[split], f"{system.name} {split}, lattices"
         seconds, references = self.decoding.speech[split].seconds, self._references(split)
+        of_words = self.decoding.pieces is None
         if self.job.tasks.remote and self.decoding.recipe.backend is None and acoustics.load:
             decoding, recipe = self.decoding, self.decoding.recipe
             width = Width(beam=recipe.beam, max_active=recipe.max_active)
             search = partial(load_searcher, decoding.graph(system.tree), decoding.beginnings, searched, width)
-            load = partial(load_list_task, acoustics.load, search, self.recipe, self._grammars, references)
-            return in_processes(load, seconds, self.job, self.job.progress, title, travels=True)
-        searcher = self.decoding.lattice_searcher(system, searched)
-        task = ListTask(acoustics, searcher, self.recipe.nbest, self._models, references)
-        return self.decoding.spread(task, seconds, title)
+            load = partial(load_list_task, acoustics.load, search, self.recipe, self._grammars, references, of_words)
+            listed = in_processes(load, seconds, self.job, self.job.progress, title, travels=True)
+        else:
+            searcher = self.decoding.lattice_searcher(system, searched)
+            task = ListTask(acoustics, searcher, self.recipe.nbest, self._models, references, of_words)
+            listed = self.decoding.spread(task, seconds, title)
+        return {utterance: self._of_words(result, references[utterance]) for utterance, result in listed.items()}
+
+    def _of_words(self, listed: Listed, reference: list[int]) -> Listed:
+        """The list over words. Of pieces, `errors` are the fewest of any sentence listed, as far as they are known."""
+        pieces, nbest, symbols = self.decoding.pieces, listed.nbest, self.decoding.symbols
+        if pieces is None or nbest is None:
+            return listed
+        joined = [pieces.join([symbols[label] for label in sentence]) for sentence in nbest.words]
+        spelled = nbest.spelled([tuple(map(self._number, words)) for words in joined])
+        return replace(listed, nbest=spelled, errors=min(edits(reference, words) for words in spelled.words))
+
+    def _number(self, word: str) -> int:
+        """A word's id. One that is new gets the next where pieces spell it, 0 where the graph's words are all."""
+        if self.decoding.pieces and word not in self.ids:
+            self.ids[word] = len(self.symbols)
+            self.symbols.append(word)
+        return self.ids.get(word, 0)
 
     def _references(self, split: str) -> dict[str, list[int]]:
-        return {u: [self.ids.get(word, 0) for word in words] for u, words in self.decoding.speech[split].words.items()}
+        return {u: [self._number(word) for word in words] for u, words in self.decoding.speech[split].words.items()}
 
     @cached_property
     def _grammars(self) -> tuple[Path, ...]:
@@ -199,7 +226,7 @@ class SecondPass:
         return new, {"scales": scales, "dev_wer": rate}
 
     def _words(self, sentence: Sequence[int]) -> list[str]:
-        return [self.decoding.symbols[word] for word in sentence]
+        return [self.symbols[word] for word in sentence]
 
     def _text(self, split: str, lists: Lists) -> str:
         best = {u: self._words(lists[u].words[0]) if u in lists else [] for u in self.decoding.speech[split].words}
@@ -221,7 +248,7 @@ class SecondPass:
         recipe, acoustics = self.decoding.recipe, system.acoustics[split]
         scales = (1 / searched.lm_scale, recipe.transition_scale, recipe.self_loop_scale)
         sentences = {utterance: self._words(nbest.words[0]) for utterance, nbest in lists.items()}
-        described = (self.work.gmm(system.tree), self.work.lang, scales, sentences)
+        described = (self.work.gmm(system.tree), self.work.lang, scales, sentences, self.decoding.pieces is not None)
         away = acoustics.load if self.job.tasks.remote else None
         load = partial(load_time_task, away or (lambda: acoustics), *described)
         seconds = {utterance: self.decoding.speech[split].seconds[utterance] for utterance in lists}
@@ -257,17 +284,28 @@ def load_list_task(
     recipe: Lattice,
     grammars: Sequence[Path],
     references: dict[str, list[int]],
+    of_words: bool = True,
 ) -> Callable[[str], Listed]:
     """What makes an utterance's list, all of it from files. grammars: ARPA files, the first in the words' folder."""
     searcher = KaldiLatticeSearcher(search(), recipe.beams, recipe.keep, recipe.max_states)
     models = tuple(GrammarCosts(path, grammars[0].with_name("words.txt")) for path in grammars)
-    return ListTask(acoustics(), searcher, recipe.nbest, models, references).recognise
+    return ListTask(acoustics(), searcher, recipe.nbest, models, references, of_words).recognise
 
 
 def load_time_task(
-    acoustics: Load, gmm: Path, lang: Path, scales: tuple[float, float, float], sentences: dict[str, list[str]]
+    acoustics: Load,
+    gmm: Path,
+    lang: Path,
+    scales: tuple[float, float, float],
+    sentences: dict[str, list[str]],
+    of_pieces: bool = False,
 ) -> Callable[[str], Timed]:
-    """What finds the times of an utterance's words. scales: see WordAligner."""
-    lexicon = Lexicon.read(lang / "lexicon.txt").entries
-    compiler = TranscriptCompiler(PhoneSet.read(lang / "phones.txt"), lexicon)
+    """What finds the times of an utterance's words. scales: see WordAligner; of_pieces: the words are put together from
+    pieces, so that they are pronounced by their letters and a lexicon need not have them.
+    """
+    if of_pieces:
+        lexicon = Lexicon({word: (tuple(word),) for said in sentences.values() for word in said})
+    else:
+        lexicon = Lexicon.read(lang / "lexicon.txt")
+    compiler = TranscriptCompiler(PhoneSet.read(lang / "phones.txt"), lexicon.entries)
     return TimeTask(acoustics(), WordAligner(Gmm.load(gmm), compiler, *scales), sentences).align

@@ -44,6 +44,14 @@ class NBest:
         words = tuple(self.words[place] for place in order)
         return replace(self, words=words, costs=costs[order], lm_costs=self.lm_costs[order])
 
+    def spelled(self, words: Sequence[tuple[int, ...]]) -> "NBest":
+        """The list with `words` in place of its sentences; of those that become the same, the cheapest stays."""
+        places: dict[tuple[int, ...], int] = {}
+        for place, sentence in enumerate(words):
+            places.setdefault(sentence, place)
+        kept = list(places.values())
+        return NBest(tuple(places), self.costs[kept], self.lm_costs[kept])
+
 
 def shares(costs: np.ndarray) -> np.ndarray:
     """(n,) costs to probabilities that sum to 1."""

@@ -27,6 +27,8 @@ def model_card(about: dict[str, Any]) -> str:
         "",
         *_measured(about["measured"]),
         "",
+        *_by_the_bundle(about["measured"].get("bundle")),
+        "",
         "## What is inside",
         "",
         "| | |",
@@ -61,16 +63,45 @@ def _hours(measured: dict[str, Any]) -> str:
 
 def _measured(measured: dict[str, Any]) -> list[str]:
     """The float32 network in its experiment, all of a speaker's utterances normalised together."""
-    speed = f"{measured['network_rtf']:.3f} network + {measured['search_rtf']:.3f} search"
+    speed = _speed(measured)
     lines = ["In the experiment, with the float32 network and each speaker's utterances normalised together:", ""]
     if "wer" not in measured:
         return [*lines, f"- CPU seconds a second of speech: {speed}", "- not scored"]
     lines += ["| | dev | test |", "|---|---|---|"]
     error = {split: measured["wer"][split] for split in ("dev", "test")}
-    rates = (f"{e['wer']:.1%} [{e['ci95'][0]:.1%}, {e['ci95'][1]:.1%}]" for e in error.values())
-    lines.append(f"| word error rate, 95 % interval | {' | '.join(rates)} |")
+    lines.append(f"| word error rate, 95 % interval | {' | '.join(map(_rate, error.values()))} |")
     lines.append(f"| words | {' | '.join(str(e['words']) for e in error.values())} |")
     accuracy = (measured["frame_accuracy"][split] for split in ("dev", "test"))
     lines.append(f"| frame accuracy | {' | '.join('–' if a is None else f'{a:.1%}' for a in accuracy)} |")
     lines.append(f"| CPU seconds a second of speech | | {speed} |")
     return lines
+
+
+def _by_the_bundle(figures: dict[str, dict[str, Any]] | None) -> list[str]:
+    """The bundle itself on test, with the weights of either network; None where it was not asked for."""
+    if figures is None:
+        return [
+            "This bundle itself was not measured, so the word error rate of its 8-bit weights is not known;",
+            "`asr-kd export` does so with `--measure`.",
+        ]
+    lines = [
+        "By this bundle, of the experiment's features of test; utterances that failed count as empty:",
+        "",
+        f"| | {' | '.join(figures)} |",
+        f"|---{'|---' * len(figures)}|",
+    ]
+    rows = {
+        "word error rate, 95 % interval": [_rate(found) for found in figures.values()],
+        "words": [str(found["words"]) for found in figures.values()],
+        "utterances that failed": [str(found["failed"]) for found in figures.values()],
+        "CPU seconds a second of speech": [_speed(found) for found in figures.values()],
+    }
+    return lines + [f"| {title} | {' | '.join(cells)} |" for title, cells in rows.items()]
+
+
+def _rate(errors: dict[str, Any]) -> str:
+    return f"{errors['wer']:.1%} [{errors['ci95'][0]:.1%}, {errors['ci95'][1]:.1%}]"
+
+
+def _speed(measured: dict[str, Any]) -> str:
+    return f"{measured['network_rtf']:.3f} network + {measured['search_rtf']:.3f} search"

@@ -56,9 +56,15 @@ def export(work: Workspace, system: str, to: Path) -> dict[str, Any]:
     about = _about(work, recipe, system, model, summary)
     about["pieces"] = pieces
     about["files"] = {name: _size(to / name) for name in (NETWORK, INT8, STATES, GRAPH, WORDS, LEXICON)}
-    write_text(to / CARD, model_card(about))
-    about["files"][CARD] = _size(to / CARD)
-    write_json(to / ABOUT, about)
+    return write_about(to, about)
+
+
+def write_about(root: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Write a bundle's card and, last, its bundle.json, which has the card's size too; returns what that says."""
+    files = {name: entry for name, entry in about["files"].items() if name != CARD}
+    write_text(root / CARD, model_card({**about, "files": files}))
+    about = {**about, "files": {**files, CARD: _size(root / CARD)}}
+    write_json(root / ABOUT, about)
     return about
 
 

@@ -18,10 +18,12 @@ from asr_kd.nn.model import DESCRIPTION
 from asr_kd.pipeline import STAGES
 from asr_kd.score.frames import FrameCounts, interval, p_more_correct, read_counts, sampled_accuracy
 from asr_kd.score.results import gain_retained
+from asr_kd.score.vocabulary import by_vocabulary, known_words
 from asr_kd.score.wer import SCORED, p_better, read_transcripts
 
 Figures = dict[str, float]
 Summary = dict[str, Any]
+BY_VOCABULARY = ("in_vocabulary_error_rate.", "out_of_vocabulary_recall.")
 
 
 def read_figures(run: CellRun) -> Figures:
@@ -89,6 +91,24 @@ def compare_frames(run: CellRun, other: CellRun) -> Figures:
             student, baseline = (counts[split].correct["student"] for counts in (ours, theirs))
             found[f"p_more_correct.{split}"] = p_more_correct(student, baseline, samples, seed)
     return found
+
+
+def with_vocabulary_of(other: CellRun, run: CellRun, systems: dict[str, Figures]) -> dict[str, Figures]:
+    """The figures of a cell's `systems`, those in and out of the vocabulary by the words that `other` knows: cells that
+    are compared have to count the same words. As they are where both know the same, or either has not come so far.
+    """
+    ours, theirs = (each.recipe.score.vocabulary or each.fingerprints["lang"] for each in (run, other))
+    scored = has_stage(run, "score") and has_stage(other, "lang")
+    if ours == theirs or not scored or run.recipe.corpus.of_images:
+        return systems
+    vocabulary = known_words(other.recipe, other.work)
+    transcripts = read_transcripts(run.work, tuple(name for name in run.recipe.decode.systems if name in systems))
+    counted = dict(systems)
+    for name, found in transcripts.hypotheses.items():
+        kept = {key: value for key, value in systems[name].items() if not key.startswith(BY_VOCABULARY)}
+        splits = {split: by_vocabulary(transcripts.references[split], found[split], vocabulary) for split in SCORED}
+        counted[name] = kept | _by_vocabulary(splits)
+    return counted
 
 
 def kl_to_dense(run: CellRun, reference: CellRun) -> Figures:
@@ -198,17 +218,24 @@ def _system(results: dict[str, Any], name: str) -> Figures:
     accuracy = system.get("frame_accuracy") or {}
     found = {f"frame_accuracy.{split}": accuracy[split] for split in SCORED if accuracy.get(split) is not None}
     found |= {f"wer.{split}": errors["wer"] for split, errors in system.get("wer", {}).items()}
-    for split, sides in system.get("by_vocabulary", {}).items():
-        known, unknown = sides["in"], sides["out"]
-        if known["words"] and unknown["words"]:
-            found[f"in_vocabulary_error_rate.{split}"] = known["error_rate"]
-            found[f"out_of_vocabulary_recall.{split}"] = unknown["recalled"] / unknown["words"]
+    found |= _by_vocabulary(system.get("by_vocabulary", {}))
     found |= {f"errors.{split}": count for split, count in system.get("errors", {}).items()}
     if offset := system.get("offset"):  # of an image recipe, to classes that the student never saw
         found |= {"offset": offset["value"], "errors_with_offset.test": offset["errors"]["test"]}
     if significance:
         found["p_better_than_baseline"] = significance["p_better"]
     return found | {key: system[key] for key in ("parameters", "rtf") if system.get(key) is not None}
+
+
+def _by_vocabulary(splits: dict[str, dict[str, dict[str, Any]]]) -> Figures:
+    """Of each split that has words both in and out of the vocabulary."""
+    found: Figures = {}
+    for split, sides in splits.items():
+        known, unknown = sides["in"], sides["out"]
+        if known["words"] and unknown["words"]:
+            found[f"in_vocabulary_error_rate.{split}"] = known["error_rate"]
+            found[f"out_of_vocabulary_recall.{split}"] = unknown["recalled"] / unknown["words"]
+    return found
 
 
 def has_stage(run: CellRun, stage: str) -> bool:

@@ -21,6 +21,7 @@ from asr_kd.experiment.figures import (
     read_specialists,
     read_systems,
     summarise,
+    with_vocabulary_of,
 )
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.files import write_json, write_text
@@ -32,6 +33,7 @@ from asr_kd.score.wer import SCORED
 
 Table = dict[str, Any]
 Format = Callable[[float], str]
+STUDENT = "student"
 # Figures whose difference from the cell compared with is of interest.
 COMPARED = ("frame_accuracy", "cross_entropy", "last", "wer", "errors")
 # Figures of which only the mean over seeds says something.
@@ -79,8 +81,9 @@ Per cent where a share. Over several seeds: mean ± standard deviation [95 % int
 one seed, the interval of an error rate, a frame accuracy or the gain kept is over utterances, or images (bootstrap).
 Gain kept: (student − members' mean) / (ensemble − members' mean), frame accuracy. p: share of paired bootstrap samples
 with fewer errors than the cell's own baseline system, or than the cell compared with; p frame acc.: with more frames
-correct than the cell compared with; means over seeds. Δ: mean difference, seed by seed. Gap closed, of images:
-(plain − student) / (plain − teacher), test errors; plain is the same network trained alike on the labels alone.
+correct than the cell compared with; means over seeds. Δ: mean difference, seed by seed. OOV: words that the cell
+compared with does not know, or without one the cell itself. Gap closed, of images: (plain − student) / (plain −
+teacher), test errors; plain is the same network trained alike on the labels alone.
 """
 
 
@@ -150,12 +153,15 @@ def _row(
     figures: dict[str, dict[int, Figures]],
 ) -> dict[str, Any]:
     other, own, seeds = experiment.counterpart(cell), figures[cell.name], runs[cell.name]
+    systems = {seed: read_systems(run) for seed, run in seeds.items()}
     for seed, run in seeds.items():
         if other is not None:
             theirs = figures[other.name][seed]
             shared = [name for name in own[seed] if name in theirs and name.split(".")[0] in COMPARED]
             own[seed] |= {f"difference.{name}": own[seed][name] - theirs[name] for name in shared}
             own[seed] |= compare_words(run, runs[other.name][seed]) | compare_frames(run, runs[other.name][seed])
+            counted = with_vocabulary_of(runs[other.name][seed], run, {STUDENT: own[seed], **systems[seed]})
+            own[seed], systems[seed] = counted.pop(STUDENT), counted
         own[seed] |= _gap_closed(run, runs, figures)
     names = dict.fromkeys(name for one in own.values() for name in one)
     intervals = {seed: read_intervals(run) for seed, run in seeds.items()}
@@ -173,7 +179,7 @@ def _row(
         "published_systems": experiment.definition.published_systems.get(cell.name, {}),
         "figures": summaries,
         "seeds": {str(seed): {"figures": own[seed], "ci95": intervals[seed]} for seed in own},
-        "systems": _summaries_of_systems([read_systems(run) for run in seeds.values()]),
+        "systems": _summaries_of_systems(list(systems.values())),
         "specialists": {str(seed): about for seed, run in seeds.items() if (about := read_specialists(run))},
         "failures": {str(seed): run.failure for seed, run in seeds.items() if run.failure},
     }

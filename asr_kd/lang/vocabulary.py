@@ -47,6 +47,22 @@ def write_vocabulary(path: Path, vocabulary: Iterable[str]) -> None:
     write_text(path, "".join(f"{word}\n" for word in sorted(vocabulary)))
 
 
+def read_word_list(path: Path) -> frozenset[str]:
+    """The words of a list, the first field of each line: words.txt and lexicons are lists too. What is no word, such as
+    <eps>, is left out. UserError for a file that cannot be read or has no word.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; name a list of words, one a line") from None
+    except ValueError as error:  # no UTF-8, or no name of a file
+        raise UserError(f"{path}: not UTF-8 text ({error}); name a list of words, one a line") from None
+    words = frozenset(filter(is_word, (line.split()[0] for line in lines if line.strip())))
+    if not words:
+        raise UserError(f"{path}: holds no word; write one a line")
+    return words
+
+
 def read_vocabulary(lang: Path) -> frozenset[str]:
     """The words known before: those of vocabulary.txt, or the decoder's own where that is missing, because its tokens
     are words. UserError names a missing words.txt.

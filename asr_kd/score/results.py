@@ -6,10 +6,9 @@ from typing import Any
 from asr_kd.corpora.manifest import read_cuts
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
-from asr_kd.lang.vocabulary import read_vocabulary
 from asr_kd.recipe import Recipe
 from asr_kd.score.lattice import lattice_figures
-from asr_kd.score.vocabulary import by_vocabulary
+from asr_kd.score.vocabulary import by_vocabulary, known_words
 from asr_kd.score.wer import SCORED, Transcripts, Words, p_better, word_errors
 from asr_kd.workspace import SPLITS, Workspace
 
@@ -25,7 +24,7 @@ def collect_results(
 
     Raises UserError that names the file when a stage before has left something out.
     """
-    vocabulary = read_vocabulary(work.lang)
+    vocabulary = known_words(recipe, work)
     systems = {name: _system(recipe, work, name, transcripts, vocabulary) for name in transcripts.hypotheses}
     if "ensemble" in systems:
         systems["ensemble"]["members"] = recipe.teachers.members

@@ -2,13 +2,31 @@
 
 from collections import Counter
 from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
 import kaldialign
 
+from asr_kd.errors import UserError
+from asr_kd.lang.vocabulary import read_vocabulary, read_word_list
+from asr_kd.recipe import Recipe
 from asr_kd.score.wer import Words
+from asr_kd.workspace import Workspace
 
 NO_WORD = ""
+
+
+def known_words(recipe: Recipe, work: Workspace) -> frozenset[str]:
+    """The words of the list that the recipe names, or those that the experiment knew before; UserError names a file
+    that is missing or has none.
+    """
+    path = recipe.score.vocabulary
+    if path is None:
+        return read_vocabulary(work.lang)
+    try:
+        return read_word_list(Path(path))
+    except UserError as error:
+        raise UserError(f"score.vocabulary: {error}") from None
 
 
 def by_vocabulary(references: Words, hypotheses: Words, vocabulary: Container[str]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The second pass of a system over a toy experiment: its files, and that another model is obeyed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import kaldialign
 import numpy as np
 import pytest
 import toy
@@ -151,7 +153,42 @@ def test_a_model_without_words_of_the_graph_is_named(tmp_path: Path) -> None:
     assert set(trained.words) == {"a", "bat"}
 
 
-def test_pieces_of_words_are_refused(decoding: Decoding) -> None:
+def test_rescoring_pieces_of_words_is_refused(decoding: Decoding) -> None:
     pieces = SimpleNamespace(pieces=object(), job=decoding.job, work=decoding.work)
-    with pytest.raises(UserError, match=r"decode\.lattice: .*lang\.tokens"):
-        SecondPass(pieces, Lattice())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"decode\.lattice\.rescore: .*lang\.tokens"):
+        SecondPass(pieces, Lattice(rescore=NGram()))  # type: ignore[arg-type]
+
+
+def joined(pieces: list[str]) -> list[str]:
+    return "".join(pieces).replace("▁", " ").split()
+
+
+def test_pieces_are_put_together_before_they_are_listed(decoding: Decoding) -> None:
+    """The toy's words taken for pieces, two of which spell the third: a list has each sentence of words once."""
+    run(decoding)
+    folder = decoding.work.decode("student")
+    over_pieces = {split: read_lists(folder / f"{split}.nbest") for split in SAID}
+    (folder / "lattice.json").unlink()
+    piece = {"a": "▁B", "bat": "T", "tab": "▁BT"}
+    decoding.symbols = [piece.get(symbol, symbol) for symbol in SYMBOLS]
+    decoding.pieces = SimpleNamespace(join=joined)  # type: ignore[assignment]
+    said = {"dev": {"d1": ["BT"], "d2": ["B", "BT"]}, "test": {"t1": ["BT", "B"], "t2": ["zebra"], "t3": ["B"]}}
+    decoding.speech = {split: replace(decoding.speech[split], words=words) for split, words in said.items()}
+    summary = run(decoding)
+    merged = 0
+    for split, sentences in said.items():
+        lists, errors = read_lists(folder / f"{split}.nbest"), 1 if split == "test" else 0  # t3 is deleted
+        for utterance, rows in lists.items():
+            cheapest: dict[tuple[str, ...], float] = {}
+            for _, cost, _, words in over_pieces[split][utterance]:
+                cheapest.setdefault(tuple(joined([piece[word] for word in words])), cost)
+            merged += len(over_pieces[split][utterance]) - len(cheapest)
+            assert {tuple(words): cost for _, cost, _, words in rows} == cheapest and len(rows) == len(cheapest)
+            assert sum(posterior for posterior, *_ in rows) == pytest.approx(1.0, abs=2e-2)
+            errors += min(kaldialign.edit_distance(sentences[utterance], list(words))["total"] for words in cheapest)
+        assert summary["oracle_wer"][split] == pytest.approx(errors / sum(map(len, sentences.values())))
+        ctm = [line.split() for line in (folder / f"{split}.ctm").read_text().splitlines()]
+        for utterance, rows in lists.items():
+            assert [row[4] for row in ctm if row[0] == utterance] == rows[0][3]
+        assert all(0 < float(row[5]) <= 1 for row in ctm)
+    assert merged > 0

@@ -1,5 +1,6 @@
 """Statistics against hand computation, and the figures of cells whose files are written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,20 @@ from lhotse import CutSet, MonoCut, SupervisionSegment
 
 from asr_kd.distill.store import StoreWriter, condense
 from asr_kd.experiment.definition import load_experiment
-from asr_kd.experiment.figures import compare_frames, compare_words, read_figures, read_intervals, summarise
+from asr_kd.experiment.figures import (
+    compare_frames,
+    compare_words,
+    read_figures,
+    read_intervals,
+    summarise,
+    with_vocabulary_of,
+)
 from asr_kd.experiment.plot import write_plot
 from asr_kd.experiment.run import Request, make_cells, run_experiment
 from asr_kd.experiment.sharing import CellRun
 from asr_kd.experiment.table import Table, make_table, table_markdown, write_table
 from asr_kd.files import read_json, write_json, write_text
+from asr_kd.lang.vocabulary import write_words
 from asr_kd.nn.frames import Frames
 from asr_kd.nn.seeds import generator
 from asr_kd.report.experiments import find_tables
@@ -136,6 +145,50 @@ def test_files_of_an_earlier_recipe_do_not_count(runs: dict[str, dict[int, CellR
     write_json(run.work.record("student"), {"fingerprint": "another", "cpu_seconds": 1.0})
     run.work.record("score").unlink()
     assert not {"frame_accuracy.dev", "parameters", "wer.test"} & read_figures(run).keys()
+
+
+def test_words_of_other_vocabularies_are_counted_by_that_of_the_cell_compared_with(
+    tmp_path: Path, base_recipe: Path
+) -> None:
+    """Known to `plain` are one, two and six, to `letters` all words: what its own results.json counts is not used."""
+    path = tmp_path / "vocabularies.yaml"
+    path.write_text("cells: {plain: {}, letters: {lang: {units: grapheme}}}\nlast_stage: score\nbaseline: plain\n")
+    experiment = load_experiment(path)
+    cells = make_cells(experiment, base_recipe, tmp_path / "exp", (), [])
+    for name, words in {"plain": ["one", "two", "six"], "letters": " ".join(WORDS.values()).split()}.items():
+        work = cells[name][0].work
+        leave_cell(cells[name][0], 0.4, hard=False)
+        write_words(work.lang / "words.txt", words)
+        for split in ("dev", "test"):
+            write_text(work.decode("baseline") / f"{split}.txt", "a one three\nb five six seven\n")
+    plain, letters = make_table(experiment, cells, base_recipe)["cells"]
+
+    def told(figures: dict[str, Any]) -> tuple[float, float]:
+        names = ("in_vocabulary_error_rate.test", "out_of_vocabulary_recall.test")
+        known, unknown = (figures[name]["mean"] for name in names)
+        return known, unknown
+
+    assert told(plain["figures"]) == told(plain["systems"]["baseline"]) == (0.5, 0.25)
+    # The student says six for five: known are one, two, six, unknown three, four, five, seven, eight.
+    assert told(letters["figures"]) == (0, 0.8)
+    assert told(letters["systems"]["baseline"]) == (pytest.approx(1 / 3), 0.6)
+    assert letters["figures"]["out_of_vocabulary_recall.dev"]["mean"] == 0.8
+    assert letters["figures"]["wer.test"] == plain["figures"]["wer.test"]
+
+
+def test_without_words_of_both_kinds_no_stale_figure_is_left(
+    tmp_path: Path, runs: dict[str, dict[int, CellRun]]
+) -> None:
+    soft, hard = (runs[f"targets-{targets}_temperature-1"][0] for targets in ("soft", "hard"))
+    assert with_vocabulary_of(hard, soft, {"student": read_figures(soft)}) == {"student": read_figures(soft)}
+    write_text(tmp_path / "all.txt", "".join(f"{word}\n" for text in WORDS.values() for word in text.split()))
+    score = hard.recipe.score.model_copy(update={"vocabulary": str(tmp_path / "all.txt")})
+    hard = replace(hard, recipe=hard.recipe.model_copy(update={"score": score}))
+    counted = with_vocabulary_of(hard, soft, {"student": read_figures(soft)})["student"]
+    assert read_figures(soft).keys() - counted.keys() == {
+        "in_vocabulary_error_rate.test",
+        "out_of_vocabulary_recall.test",
+    }
 
 
 def test_words_are_compared_pairwise(runs: dict[str, dict[int, CellRun]]) -> None:

@@ -3,13 +3,14 @@
 import json
 import re
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from asr_kd.errors import UserError
-from asr_kd.files import read_json, write_json
+from asr_kd.files import read_json, write_json, write_text
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Recipe
 from asr_kd.report.document import Note
@@ -76,6 +77,30 @@ def test_words_out_of_the_vocabulary_by_hand(scored_job: Job, results: dict[str,
     report = scored_job.work.report.read_text()
     assert "| ensemble | 18.2 | 3 of 3 | 100.0 | 3 |" in report
     assert "| gmm-sat | 45.5 | 2 of 3 | 66.7 | 3 |" in report  # sum is proposed too
+
+
+def test_a_list_of_words_takes_the_vocabularys_place(scored_job: Job, tmp_path: Path) -> None:
+    """Known are call, at and the; a lexicon's first fields and no marks."""
+    write_text(tmp_path / "known.txt", "call K AO L\n\nat\n<eps> 0\nthe\nother\n")
+    recipe = {"name": "mini", "teachers": {"members": 2}, "score": {"vocabulary": str(tmp_path / "known.txt")}}
+    scored_job.recipe = Recipe.model_validate(recipe)
+    score.run(scored_job)
+    figures = read_json(scored_job.work.results)["systems"]["baseline"]["by_vocabulary"]["test"]
+    assert (figures["in"]["words"], figures["in"]["recalled"]) == (3, 3)
+    assert (figures["out"]["words"], figures["out"]["recalled"]) == (11, 8)  # not anna, time and it
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "No such file"), (b"", "holds no word"), (b"<eps> 0\n\n", "holds no word"), (b"\xff\n", "not UTF-8")],
+)
+def test_a_list_without_words_is_named(scored_job: Job, tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "known.txt"
+    if content is not None:
+        path.write_bytes(content)
+    scored_job.recipe = Recipe.model_validate({"name": "mini", "score": {"vocabulary": str(path)}})
+    with pytest.raises(UserError, match=rf"score\.vocabulary: .*known\.txt: {message}"):
+        score.run(scored_job)
 
 
 def test_gains_retained_by_hand(results: dict[str, Any]) -> None:
