@@ -152,7 +152,6 @@ class Extraction(Work):
         return make_group(number, ordered, paths, self.features, self.sample_rate, parts, self.made_from)
 
 
-
 def _speaker(cut: MonoCut) -> str:
     return cut.supervisions[0].speaker
 
