@@ -4,6 +4,7 @@ A stage's completion record lists its files with sizes and checksums; folders th
 features) have a checksums.json of their own; manifests/audio.json lists the recordings that stage 0 read.
 """
 
+import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -76,12 +77,14 @@ def examine_pieces(work: Workspace, reader: str | None, thorough: bool | None, j
 def read_record(work: Workspace, name: str) -> dict[str, Any] | None:
     """The completion record of stage `name`, if there is one; UserError when it is damaged."""
     path = work.record(name)
-    record: Any = None
     try:
-        record = read_json(path)
-    except UserError:
-        if not path.exists():
-            return None
+        record: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # which the command line tells in its own words
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    except (ValueError, RecursionError):
+        record = None
     if isinstance(record, dict) and is_recorded(record.get(FILES, {})) and isinstance(record.get(FROM, ""), str):
         return record
     finding = Finding(Damage(path, NO_RECORD), name, work.root)
@@ -131,16 +134,11 @@ def remove_damaged(work: Workspace, findings: Sequence[Finding]) -> None:
 def forget(work: Workspace, names: Iterable[str]) -> None:
     """Remove all that the stages `names` and the shared folders hold: what they were made from has changed.
 
-    Of a stage whose record is damaged that is all that such a stage leaves.
+    Of a stage without a record too, for one that resumes would take over what it left: a system decoded, for example.
     """
     for name in names:
-        try:
-            recorded, _ = files_of(work, name)
-            paths = [work.root / file for file in recorded]
-        except UserError:
-            paths = [file for path in _left_by(work, name) for file in _files_at(path)]
         work.record(name).unlink(missing_ok=True)
-        for path in paths:
+        for path in [file for left in _left_by(work, name) for file in _files_at(left)]:
             _remove(work.root, path)
     for pattern, _, _ in PIECES:
         for folder in work.root.glob(pattern):

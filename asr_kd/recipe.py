@@ -47,7 +47,7 @@ class Corpus(Section):
     sample_rate: Count = 16000
     """That of all recordings; others are left out. [Hz]"""
     max_bad_fraction: Share = 0.01
-    """Stage 0 refuses a corpus of which more cannot be used. [share of the utterances]"""
+    """Stages 0 and 1 refuse a corpus of which more cannot be used. [share of the utterances]"""
     held_out: Count | None = None
     """Of an image corpus, how many of the last training images are kept from training as dev; null: none, and dev
     shows how some of the images trained on are recognised. [images]"""

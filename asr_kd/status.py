@@ -58,7 +58,7 @@ def read_status(work: Workspace, recipe: Recipe, thorough: bool | None = None, j
             why = _some([f"{damage.path}: {damage.what}" for damage in damages])
             stage = replace(stage, state=DAMAGED, why=why)
         elif stage.state == DONE:
-            texts = [describe(stage.name, damage) for damage in changed_sources(work, stage.name, thorough, jobs)]
+            texts = [describe(stage.name, damage) for damage in changed_sources(work, stage.name, bool(thorough), jobs)]
             stage = replace(stage, why=_some(texts + (audio if stage.name == "features" else [])))
         stages.append(stage)
     return replace(status, stages=tuple(stages))

@@ -189,8 +189,10 @@ def test_a_damaged_record_is_refused_and_mended(root: Path, ran: list[str], cont
 def test_all_that_a_stage_with_a_damaged_record_leaves_can_be_forgotten(root: Path) -> None:
     work = Workspace(root)
     work.record("align").write_text("[]")
-    forget(work, ["align"])
+    work.record("decode").unlink()
+    forget(work, ["align", "decode"])
     assert not work.record("align").exists()
+    assert not [path for path in (root / "decode").rglob("*") if path.is_file()]
     assert not [path for path in work.hmm.rglob("*") if path.is_file()]
     assert all((root / file).exists() for file in MADE["lang"])
 
