@@ -69,6 +69,8 @@ def main() -> int:
         work = Workspace(arguments.exp)
         # As stage 7 has it, or a graph would be made again in the experiment.
         decoding = Decoding(Job(recipe, work), [fingerprint(recipe, stage) for stage in ("lang", "align")])
+        if decoding.pieces:
+            raise UserError("a lattice over pieces of words cannot tell its word errors")
         scales = read_json(work.decode(arguments.system) / "summary.json")["scales"]
         system, speech = decoding.system(arguments.system), decoding.speech[arguments.split]
         graph = load_graph(work.graph(system.tree) / "HCLG.fst", scales["word_penalty"])

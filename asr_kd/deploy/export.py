@@ -61,6 +61,7 @@ def export(work: Workspace, system: str, to: Path) -> dict[str, Any]:
 
 def write_about(root: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Write a bundle's card and, last, its bundle.json, which has the card's size too; returns what that says."""
+    (root / ABOUT).unlink(missing_ok=True)  # it has the size of the card that is about to change
     files = {name: entry for name, entry in about["files"].items() if name != CARD}
     write_text(root / CARD, model_card({**about, "files": files}))
     about = {**about, "files": {**files, CARD: _size(root / CARD)}}

@@ -1,13 +1,14 @@
 """Frame accuracy over utterances: bootstrap samples, intervals and paired comparisons (Bisani & Ney 2004)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from asr_kd.files import read_json
 
-CHUNK_SAMPLES = 64  # drawn at once: (64, utterances) counts
+CHUNK_SAMPLES = 64  # drawn, and multiplied, at once
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,17 @@ def resample(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
 
     The same seed draws the same utterances for other counts of as many utterances, which pairs them.
     """
-    rng, utterances = np.random.default_rng(seed), counts.shape[1]
-    shares = np.full(utterances, 1 / utterances)
+    drawn = _draws(counts.shape[1], samples, seed)
+    chunks = (drawn[first : first + CHUNK_SAMPLES].astype(np.float64) for first in range(0, samples, CHUNK_SAMPLES))
+    return np.concatenate([counts.astype(np.float64) @ times.T for times in chunks], axis=1)
+
+
+@lru_cache(maxsize=2)  # dev and test, of all cells of an experiment
+def _draws(utterances: int, samples: int, seed: int) -> np.ndarray:
+    """How often each utterance is drawn in each sample, (samples, utterances) int32."""
+    rng, shares = np.random.default_rng(seed), np.full(utterances, 1 / utterances)
     sizes = [min(CHUNK_SAMPLES, samples - first) for first in range(0, samples, CHUNK_SAMPLES)]
-    draws = (rng.multinomial(utterances, shares, size).astype(np.float64) for size in sizes)
-    return np.concatenate([counts.astype(np.float64) @ times.T for times in draws], axis=1)
+    return np.concatenate([rng.multinomial(utterances, shares, size).astype(np.int32) for size in sizes])
 
 
 def sampled_accuracy(counts: FrameCounts, samples: int, seed: int) -> dict[str, np.ndarray]:

@@ -196,7 +196,7 @@ def _graphs(results: Results) -> str:
     """A line on the size and the cost of the search graphs."""
     graphs = [
         f"{tree} {graph['states']:,} states, {graph['arcs']:,} arcs, {graph['bytes'] / 1e6:.1f} MB, made in "
-        f"{graph['seconds']:.1f} CPU seconds by a process of at most {graph['peak_rss_mb']:,} MB"
+        f"{graph['seconds']:.1f} CPU seconds by a process of at most {graph['peak_rss_mb']:,} MiB"
         for tree, graph in results["graphs"].items()
     ]
     return f"Search graphs: {'; '.join(graphs)}.\n" if graphs else ""

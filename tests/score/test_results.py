@@ -58,7 +58,7 @@ def test_the_graphs_of_the_systems_are_told(scored_job: Job) -> None:
     results = json.loads(scored_job.work.results.read_text())
     figures = {"states": 41234, "arcs": 98765, "bytes": 2_345_678, "seconds": 11.75, "peak_rss_mb": 1312}
     assert results["graphs"] == {"sat": figures}
-    line = "sat 41,234 states, 98,765 arcs, 2.3 MB, made in 11.8 CPU seconds by a process of at most 1,312 MB"
+    line = "sat 41,234 states, 98,765 arcs, 2.3 MB, made in 11.8 CPU seconds by a process of at most 1,312 MiB"
     assert f"Search graphs: {line}.\n" in scored_job.work.report.read_text()
 
 
