@@ -211,10 +211,10 @@ def status(
         if show_cells(exp, [option for option, given in of_a_run.items() if given]):
             return
         if not watch:
-            show(look(), Console())
+            show(look(), Console(emoji=False))
             return
         with suppress(KeyboardInterrupt):
-            watch_run(look, Console())
+            watch_run(look, Console(emoji=False))
 
 
 def show_cells(exp: Path, options: list[str]) -> bool:
@@ -226,7 +226,7 @@ def show_cells(exp: Path, options: list[str]) -> bool:
     if options:
         raise UserError(f"{options[0]}: {exp} holds the cells of an experiment; name one, {exp}/cells/NAME/seed-S")
     for line in read_cells(exp).lines():
-        Console().print(line, highlight=False, soft_wrap=True)
+        Console(emoji=False).print(line, highlight=False, soft_wrap=True)
     return True
 
 

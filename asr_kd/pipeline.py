@@ -52,7 +52,7 @@ from asr_kd.workspace import Workspace
 Item = TypeVar("Item")
 MEANS = ("micro_batch", "together")  # recipe keys that change a result by no more than rounding
 SECONDS = ("seconds", "cpu_seconds")  # entries of a completion record
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)  # `:x:` in a path stays as it is
 
 
 @dataclass

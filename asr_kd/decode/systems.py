@@ -238,8 +238,8 @@ class Decoding:
             progress = journal.recorded(self.job.progress)
             found |= in_processes(load, left, self.job, progress, title, travels=True)
         elif left:
-            store = FrameStore(alignment) if alignment else None
-            task = Task(acoustics, self._searcher(tree, point, width), store, paths)
+            searcher = self._searcher(tree, point, width)
+            task = Task(acoustics, searcher, FrameStore(alignment) if alignment else None, paths)
             found |= self.spread(task, left, title, journal)
         return Recognition({name: found[name] for name in utterances})
 

@@ -5,8 +5,9 @@ import pytest
 
 from asr_kd.pipeline import Job
 from asr_kd.report.confusion import BINS, Answers, Confusion, measure
+from asr_kd.report.document import Table
 from asr_kd.report.panel import Panel
-from asr_kd.report.phones import closest_states, mean_distance, taken_over
+from asr_kd.report.phones import closest_states, mean_distance, posterior_sections, taken_over
 
 PHONES = {"SIL": 5, "SPN": 5, "AA": 3, "S": 3}
 
@@ -83,6 +84,13 @@ def test_likeness_by_hand() -> None:
     assert mean_distance(confusion, "ensemble", "student") == pytest.approx((0.1 * 1 + 0.2 * 3) / 4)
     assert closest_states(confusion, names) == [0]  # in B.0 the student went the other way
     assert taken_over(confusion, names) == [("A", "B", 1000, pytest.approx([0.1, 0.4, 0.3]))]
+    (table,) = [
+        block
+        for section in posterior_sections(confusion, 4000)
+        for block in section.blocks
+        if isinstance(block, Table) and block.title == "Mean posteriors, %, as a table"
+    ]
+    assert list(table.rows) == [("A.0", "A.0", "90.0", "60.0", "70.0"), ("A.0", "B.0", "10.0", "40.0", "30.0")]
 
 
 def test_calibration_error_by_hand() -> None:

@@ -123,8 +123,6 @@ def test_every_chart_has_its_figures_in_a_table_of_its_section(html: str) -> Non
     for part in html.split("<section ")[1:]:
         if "data-chart" in part:
             assert "<table>" in part
-    inherited = html.split('<section id="inherited"')[1].split("</section>")[0]
-    assert "Mean posteriors, %, as a table" in inherited
 
 
 def test_a_sweep_beside_the_experiment_is_a_heat_map(page: ParsedPage) -> None:
