@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SPLITS = ("train", "dev", "test")
+LAST_TREE = "sat"  # the adapted model's tree, whose leaves the networks classify
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from torch import Tensor
 from asr_kd import scratch
 from asr_kd.checksums import seal, unseal
 from asr_kd.corpora.manifest import read_cuts, sped_up
-from asr_kd.decode.systems import LAST_TREE, SPLITS, Decoding
+from asr_kd.decode.systems import SPLITS, Decoding
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import read_json, write_json
 from asr_kd.hmm.scorer import Scorer, load_scorer
+from asr_kd.workspace import LAST_TREE
 from asr_kd.workspace import SPLITS as ALL_SPLITS
 
 

@@ -30,13 +30,12 @@ from asr_kd.nn.products import threads
 from asr_kd.recipe import Width
 from asr_kd.wfst.build import WordGraph, build_graph, build_word_graph
 from asr_kd.wfst.epsilon_free import without_epsilons
-from asr_kd.workspace import Workspace
+from asr_kd.workspace import LAST_TREE, Workspace
 
 if TYPE_CHECKING:
     from asr_kd.pipeline import Job
 
 SPLITS = ("dev", "test")
-LAST_TREE = "sat"  # the adapted model's tree, whose leaves the networks classify
 SUMMARY = "summary.json"
 ADAPTATIONS = 2  # Kaldi's decode_fmllr.sh estimates transforms twice
 
@@ -166,8 +165,8 @@ class Decoding:
         for number in range(1, ADAPTATIONS + 1):
             title = f"gmm-sat {split}, adaptation {number}"
             acoustics = self._gmm_acoustics(scorer, LAST_TREE, split, None)
-            width, seconds_of = self.recipe.first_pass, speech.seconds
-            result = self._recognise(title, LAST_TREE, acoustics, seconds_of, self._start, width, paths=True)
+            width = self.recipe.first_pass
+            result = self._recognise(title, LAST_TREE, acoustics, speech.seconds, self._start, width, paths=True)
             with threads(1):  # many small products: a second thread costs more than it brings
                 scorer = scorer.adapt(split, result.pdf_paths(), whose)
             seconds += result.network_seconds, result.search_seconds

@@ -9,7 +9,6 @@ import numpy as np
 
 from asr_kd import __version__
 from asr_kd.decode.search import load_graph, read_word_symbols
-from asr_kd.decode.systems import LAST_TREE
 from asr_kd.deploy.bundle import ABOUT, CARD, FORMAT, GRAPH, INT8, LEXICON, NETWORK, STATES, WORDS, sha256
 from asr_kd.deploy.card import model_card
 from asr_kd.deploy.onnx_model import onnx_model, quantised
@@ -23,7 +22,7 @@ from asr_kd.pipeline import Job, is_done
 from asr_kd.recipe import Recipe
 from asr_kd.recipe_file import load_recipe
 from asr_kd.stages.decode import made_from
-from asr_kd.workspace import Workspace
+from asr_kd.workspace import LAST_TREE, Workspace
 
 MODELS = {"baseline": "member-00"}  # systems that are called otherwise than their network
 

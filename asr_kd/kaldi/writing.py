@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr_kd.corpora.manifest import read_cuts, words_of
-from asr_kd.decode.systems import LAST_TREE
 from asr_kd.decode.times import ctm_lines, spoken_words
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore
@@ -22,7 +21,7 @@ from asr_kd.kaldi.tree import write_tree
 from asr_kd.lang.phones import PhoneSet
 from asr_kd.nn.inputs import input_path
 from asr_kd.nn.posteriors import Scorer, load_scorer
-from asr_kd.workspace import SPLITS
+from asr_kd.workspace import LAST_TREE, SPLITS
 
 if TYPE_CHECKING:
     from asr_kd.pipeline import Job

@@ -10,9 +10,8 @@ from asr_kd.hmm.tree import Tree
 from asr_kd.nn.inputs import load_frames
 from asr_kd.nn.posteriors import load_ensemble, mean_log_posteriors
 from asr_kd.recipe import Recipe
-from asr_kd.workspace import Workspace
+from asr_kd.workspace import LAST_TREE, Workspace
 
-LAST_TREE = "sat"  # whose leaves the networks classify
 # Multiply-adds of one page's statistics, a minute or two of two cores in float32; a GPU does more in less.
 PRODUCTS, PRODUCTS_ON_GPU = 1.5e12, 5e14
 

@@ -10,11 +10,10 @@ from asr_kd.recipe import Recipe
 from asr_kd.score.lattice import lattice_figures
 from asr_kd.score.vocabulary import by_vocabulary, known_words
 from asr_kd.score.wer import SCORED, Transcripts, Words, p_better, word_errors
-from asr_kd.workspace import SPLITS, Workspace
+from asr_kd.workspace import LAST_TREE, SPLITS, Workspace
 
 Results = dict[str, Any]
 GAIN = ("baseline", "ensemble", "student")
-LAST_TREE = "sat"  # whose leaves the networks classify
 
 
 def collect_results(

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.corpora.manifest import read_cuts
-from asr_kd.decode.systems import LAST_TREE
 from asr_kd.errors import UserError
 from asr_kd.features.store import FrameStore, write_store
 from asr_kd.files import write_json
@@ -22,7 +21,7 @@ from asr_kd.nn.products import threads
 from asr_kd.pipeline import Job
 from asr_kd.recipe import External
 from asr_kd.stages.align import load_part
-from asr_kd.workspace import SPLITS
+from asr_kd.workspace import LAST_TREE, SPLITS
 
 Tables = dict[str, dict[str, np.ndarray]]
 

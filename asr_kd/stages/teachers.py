@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from asr_kd.decode.adapted import write_adapted_features
-from asr_kd.decode.systems import LAST_TREE, Decoding
+from asr_kd.decode.systems import Decoding
 from asr_kd.distill.clusters import find_clusters
 from asr_kd.distill.coverage import describe_specialists
 from asr_kd.distill.inference import load_specialists
@@ -32,6 +32,7 @@ from asr_kd.nn.stack import train_together
 from asr_kd.nn.training import HardTargets, Progress, Run, train
 from asr_kd.pipeline import Job, fingerprint
 from asr_kd.recipe import Network, Specialists, Teachers
+from asr_kd.workspace import LAST_TREE
 
 
 def run(job: Job) -> None:

@@ -13,13 +13,13 @@ import toy
 from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.lattices import SecondPass, rescoring_ngram
 from asr_kd.decode.nbest import edits
-from asr_kd.decode.systems import LAST_TREE, Decoding, Speech, System
+from asr_kd.decode.systems import Decoding, Speech, System
 from asr_kd.errors import UserError
 from asr_kd.files import write_json
 from asr_kd.pipeline import Job
 from asr_kd.recipe import Lattice, NGram, Recipe, Scales
 from asr_kd.wfst.build import build_graph, build_word_graph
-from asr_kd.workspace import Workspace
+from asr_kd.workspace import LAST_TREE, Workspace
 
 SYMBOLS = ["<eps>", *toy.LEXICON, "#0", "<s>", "</s>"]
 SAID = {"dev": {"d1": ["bat"], "d2": ["a", "tab"]}, "test": {"t1": ["tab", "a"], "t2": ["zebra"], "t3": ["a"]}}

@@ -14,7 +14,7 @@ from asr_kd.decode.acoustics import Acoustics
 from asr_kd.decode.journal import Journal
 from asr_kd.decode.recognition import Outcome, Recognition, Task
 from asr_kd.decode.search import Hypothesis
-from asr_kd.decode.systems import LAST_TREE, Decoding, Speech, System
+from asr_kd.decode.systems import Decoding, Speech, System
 from asr_kd.decode.tuning import Point
 from asr_kd.errors import UserError
 from asr_kd.files import read_json, write_json
@@ -23,7 +23,7 @@ from asr_kd.pipeline import Job
 from asr_kd.recipe import Lattice, Recipe
 from asr_kd.stages.decode import made_from
 from asr_kd.wfst.graph import from_rows
-from asr_kd.workspace import Workspace
+from asr_kd.workspace import LAST_TREE, Workspace
 
 SPEAKERS = {"u": "ann", "v": "ann", "w": "bob"}
 
