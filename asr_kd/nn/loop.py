@@ -182,7 +182,7 @@ class TrainingLoop:
             raise self.divergence(logits, batch)
         loss.backward()
         logits = logits.detach()
-        return value, (logits.argmax(1) == self.frames.labels[batch]).sum(), logits
+        return value, (logits.max(1).indices == self.frames.labels[batch]).sum(), logits
 
     def windows(self, batch: Tensor, moves: torch.Generator) -> Tensor:
         """What the network sees of the frames (batch,): (batch, window, dim) in the products' type, jittered."""

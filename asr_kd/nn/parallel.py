@@ -137,7 +137,7 @@ class SplitLoop(TrainingLoop):
                 loss = self.targets.loss(logits, some) if len(some) else logits.sum()
                 (loss * (len(some) * processes() / len(batch))).backward()
             logits = logits.detach()
-            hits = (logits.argmax(1) == self.frames.labels[some]).sum()
+            hits = (logits.max(1).indices == self.frames.labels[some]).sum()
             sums += torch.stack([loss.detach().double() * len(some), hits.double()])
             outputs.append(logits)
         if processes() > 1:

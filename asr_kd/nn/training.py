@@ -148,7 +148,7 @@ def evaluate(model: AcousticModel, frames: Frames, dtype: torch.dtype, batch: in
         for numbers in frames.ordered_batches(batch):
             logits = model(frames.windows(numbers, network.left, network.right).to(dtype)).float()
             labels = frames.labels[numbers]
-            correct = correct + (logits.argmax(1) == labels).sum()
+            correct = correct + (logits.max(1).indices == labels).sum()
             nats = nats + cross_entropy(logits, labels, reduction="sum")
     return {
         "dev_cross_entropy": float(nats) / len(frames),
