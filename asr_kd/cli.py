@@ -246,6 +246,9 @@ def experiment(
     ] = None,
     exp: Annotated[Path | None, typer.Option(help="Where the cells and the table go [default: exp/FILE].")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, for example 0,1,2 [default: the file's].")] = None,
+    cells: Annotated[
+        str | None, typer.Option(help="Names of the cells to run, as patterns: 'plain,width-800*' [default: all].")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a recipe key in all cells; may be repeated."),
@@ -265,7 +268,8 @@ def experiment(
         refuse_several("experiment")
         check_device(device)
         root, cores = exp or Path("exp") / load_experiment(file).name, jobs or os.cpu_count() or 1
-        request = Request(file, base, base_exp, exp, parse_seeds(seeds), overrides or [], cores)
+        wanted = tuple(cells.split(",")) if cells else ()
+        request = Request(file, base, base_exp, exp, parse_seeds(seeds), wanted, overrides or [], cores)
         where = "local" if table_only else executor
         with interruptible(), chosen_executor(where, None if table_only else address, root, cores) as tasks:
             if isinstance(tasks, RemoteExecutor):

@@ -1,6 +1,7 @@
 """`asr-kd experiment`: cells made, run where they must be, and gathered in a table and a plot."""
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from asr_kd.errors import UserError
@@ -17,13 +18,17 @@ from asr_kd.recipe_file import load_recipe
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; None takes the experiment file's, or exp/NAME."""
+    """What the command line asks for; None takes the experiment file's, or exp/NAME.
+
+    cells: patterns of names, of which cells to run; none: all. The table has all in any case.
+    """
 
     file: Path
     base: Path | None = None
     base_exp: Path | None = None
     exp: Path | None = None
     seeds: tuple[int, ...] = ()
+    cells: tuple[str, ...] = ()
     overrides: list[str] = field(default_factory=list)
     jobs: int = 1
     most_jobs: int | None = None  # of one stage
@@ -39,11 +44,15 @@ def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
     every = [run for seeds in runs.values() for run in seeds.values()]
     if own := next((run for run in every if run.root.resolve() == base_exp.resolve()), None):
         raise UserError(f"--base-exp {base_exp}: is cell {own.name} of this experiment, which may change; name another")
+    chosen = [run for run in every if is_chosen(run.name, request.cells)]
+    for pattern in request.cells:
+        if not any(is_chosen(name, (pattern,)) for name in runs):
+            raise UserError(f"--cells {pattern}: no cell is called so; one of {', '.join(runs)}")
     if start is not None:
         providers = [base_exp, *sorted(path for path in (folder / CELLS).glob("*/seed-*") if path.is_dir())]
-        by_seed = sorted(every, key=lambda run: run.seed)  # the whole grid at the first seed before the next seed
+        by_seed = sorted(chosen, key=lambda run: run.seed)  # the whole grid at the first seed before the next seed
         with locked(folder):
-            write_grid(folder, every, experiment.definition.last_stage)
+            write_grid(folder, chosen, experiment.definition.last_stage)
             last = STAGE_NAMES.index(experiment.definition.last_stage)
             run_cells(by_seed, providers, last, request.jobs, start, request.most_jobs)
     table = make_table(experiment, runs, base)
@@ -54,6 +63,11 @@ def run_experiment(request: Request, start: Start | None) -> list[CellRun]:
     for run in failed:
         console.print(f"not finished: {title(run)}: {run.failure}", style="red", markup=False, soft_wrap=True)
     return failed
+
+
+def is_chosen(cell: str, patterns: tuple[str, ...]) -> bool:
+    """Whether the cell's name is like one of the shell patterns; without any, it is."""
+    return not patterns or any(fnmatchcase(cell, pattern) for pattern in patterns)
 
 
 def make_cells(
