@@ -16,7 +16,7 @@ from asr_kd.nn.accuracy import ACCURACY, CORRECT
 from asr_kd.nn.metrics import read_history
 from asr_kd.nn.model import DESCRIPTION
 from asr_kd.pipeline import STAGES
-from asr_kd.score.frames import FrameCounts, interval, p_more_correct, read_counts, sampled_accuracy
+from asr_kd.score.frames import FrameCounts, frame_intervals, p_more_correct, read_counts
 from asr_kd.score.results import gain_retained
 from asr_kd.score.vocabulary import by_vocabulary, known_words
 from asr_kd.score.wer import SCORED, p_better, read_transcripts
@@ -184,29 +184,8 @@ def _ensemble_counts(run: CellRun) -> dict[str, FrameCounts]:
 
 
 def _frame_intervals(run: CellRun) -> dict[str, list[float]]:
-    """Of the student's frame accuracy; where it is of an ensemble, of the teachers' and of the gain retained."""
-    found: dict[str, list[float]] = {}
-    samples, seed, teachers = run.recipe.score.bootstrap_samples, run.recipe.seed, _ensemble_counts(run)
-    for split, student in _student_counts(run).items():
-        ours = sampled_accuracy(student, samples, seed)["student"]
-        found[f"frame_accuracy.{split}"] = interval(ours)
-        if split in teachers and teachers[split].same_utterances(student):
-            found |= _ensemble_intervals(split, ours, sampled_accuracy(teachers[split], samples, seed))
-    return found
-
-
-def _ensemble_intervals(split: str, student: np.ndarray, teachers: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    """student, and of each system of `teachers`: accuracy on the same bootstrap samples, (samples,).
-
-    The gain retained has no interval where the ensemble gains nothing on some sample: there the quotient has no bound.
-    """
-    ensemble = teachers["ensemble"]
-    mean = np.mean([accuracy for system, accuracy in teachers.items() if system != "ensemble"], axis=0)
-    both = {"frame_accuracy": ensemble, "members_mean": mean}
-    found = {f"teachers.{name}.{split}": interval(accuracy) for name, accuracy in both.items()}
-    if (ensemble > mean).all():
-        found[f"gain_retained.{split}"] = interval((student - mean) / (ensemble - mean))
-    return found
+    samples, seed = run.recipe.score.bootstrap_samples, run.recipe.seed
+    return frame_intervals(_student_counts(run), _ensemble_counts(run), samples, seed)
 
 
 def _results(results: dict[str, Any]) -> Figures:

@@ -10,7 +10,7 @@ from asr_kd.score.images import IMAGE_HEADER, image_rows
 from asr_kd.score.plots import History
 from asr_kd.score.report import LEGEND
 from asr_kd.score.results import Results
-from asr_kd.score.table import HEADER, doubted_gain, percent, table_rows
+from asr_kd.score.table import HEADER, doubted_gain, gain_rows, percent, table_rows
 from asr_kd.score.wer import SCORED
 
 CLUSTERS, CLUSTER_STATES = 3, 12
@@ -35,12 +35,7 @@ def systems_section(results: Results) -> Section:
 
 def gains_section(results: Results) -> Section:
     """Gain retained and the members' accuracy, of speech."""
-    dev, test, mean = (results[f"gain_retained{key}"] for key in ("_dev", "", "_vs_members_mean"))
-    rows = [
-        ("frame accuracy, baseline = member 0", _share(dev["frame_accuracy"]), _share(test["frame_accuracy"])),
-        ("frame accuracy, baseline = the members' mean", _share(mean["dev"]), _share(mean["test"])),
-        ("WER, baseline = member 0", _share(dev["wer"]), _share(test["wer"])),
-    ]
+    rows = gain_rows(results)
     blocks: list[Note | Table] = [
         Note("The student's gain over the baseline as a share of the ensemble's."),
         Table("Gain retained", ("figure", "dev", "test"), rows),
@@ -229,10 +224,6 @@ def stages_section(results: Results, memory: Mapping[str, int]) -> Section:
         )
         blocks.append(Note(f"Language model, {language}."))
     return Section("stages", "Time and memory", blocks)
-
-
-def _share(gain: float | None) -> str:
-    return "not defined" if gain is None else f"{percent(gain)} %"
 
 
 def _line(name: str, history: History, key: str, scale: float, first: bool) -> Line | None:

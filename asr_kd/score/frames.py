@@ -62,3 +62,32 @@ def interval(values: np.ndarray) -> list[float]:
 def p_more_correct(ours: list[int], theirs: list[int], samples: int, seed: int) -> float:
     """Share of paired bootstrap samples in which more frames are correct than `theirs`; both by utterance."""
     return float((resample(np.array([ours]) - np.array([theirs]), samples, seed) > 0).mean())
+
+
+def frame_intervals(
+    student: dict[str, FrameCounts], teachers: dict[str, FrameCounts], samples: int, seed: int
+) -> dict[str, list[float]]:
+    """By figure and split, `frame_accuracy.dev`: of the student's frame accuracy; where `teachers` (the members, and
+    `ensemble`) are counted on the same utterances, of theirs and of the gain retained over the average member.
+    """
+    found: dict[str, list[float]] = {}
+    for split, counts in student.items():
+        ours = sampled_accuracy(counts, samples, seed)["student"]
+        found[f"frame_accuracy.{split}"] = interval(ours)
+        if split in teachers and teachers[split].same_utterances(counts):
+            found |= _ensemble_intervals(split, ours, sampled_accuracy(teachers[split], samples, seed))
+    return found
+
+
+def _ensemble_intervals(split: str, student: np.ndarray, teachers: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """student, and of each system of `teachers`: accuracy on the same bootstrap samples, (samples,).
+
+    The gain retained has no interval where the ensemble gains nothing on some sample: there the quotient has no bound.
+    """
+    ensemble = teachers["ensemble"]
+    mean = np.mean([accuracy for system, accuracy in teachers.items() if system != "ensemble"], axis=0)
+    both = {"frame_accuracy": ensemble, "members_mean": mean}
+    found = {f"teachers.{name}.{split}": interval(accuracy) for name, accuracy in both.items()}
+    if (ensemble > mean).all():
+        found[f"gain_retained.{split}"] = interval((student - mean) / (ensemble - mean))
+    return found

@@ -12,7 +12,7 @@ from asr_kd.recipe import Recipe
 from asr_kd.score.listing import GAP, align_hypotheses, format_columns, worst_utterances
 from asr_kd.score.plots import History, plot_systems, plot_training
 from asr_kd.score.results import Results
-from asr_kd.score.table import HEADER, doubted_gain, markdown_table, percent, table_rows
+from asr_kd.score.table import HEADER, doubted_gain, gain_rows, markdown_table, percent, table_rows
 from asr_kd.score.wer import SCORED, Transcripts
 from asr_kd.workspace import Workspace
 
@@ -114,15 +114,7 @@ def _warnings(results: Results) -> str:
 
 
 def _gains(results: Results) -> str:
-    def share(gain: float | None) -> str:
-        return "not defined" if gain is None else f"{percent(gain)} %"
-
-    dev, test, mean = (results[f"gain_retained{key}"] for key in ("_dev", "", "_vs_members_mean"))
-    rows = [
-        ("frame accuracy, baseline = member 0", share(dev["frame_accuracy"]), share(test["frame_accuracy"])),
-        ("frame accuracy, baseline = the members' mean", share(mean["dev"]), share(mean["test"])),
-        ("WER, baseline = member 0", share(dev["wer"]), share(test["wer"])),
-    ]
+    rows = gain_rows(results)
     undefined = any("not defined" in row for row in rows)
     note = "\nNot defined: the ensemble is no better than that baseline, or one of the three was not decoded.\n"
     doubt = doubted_gain(results)

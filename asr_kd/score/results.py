@@ -6,7 +6,9 @@ from typing import Any
 from asr_kd.corpora.manifest import read_cuts
 from asr_kd.features.store import FrameStore
 from asr_kd.files import read_json
+from asr_kd.nn.accuracy import CORRECT
 from asr_kd.recipe import Recipe
+from asr_kd.score.frames import frame_intervals, read_counts
 from asr_kd.score.lattice import lattice_figures
 from asr_kd.score.vocabulary import by_vocabulary, known_words
 from asr_kd.score.wer import SCORED, Transcripts, Words, p_better, word_errors
@@ -37,6 +39,7 @@ def collect_results(
         "gain_retained": _gains_retained(systems, "test"),
         "gain_retained_dev": _gains_retained(systems, "dev"),
         "gain_retained_vs_members_mean": _gain_over_members_mean(systems, ensemble["members_mean"]),
+        "gain_retained_vs_members_mean_ci95": _gain_intervals(recipe, work),
         "significance": _significance(recipe, transcripts),
         "members": ensemble,
         "targets": read_json(work.targets / "summary.json"),
@@ -145,6 +148,13 @@ def _gains_retained(systems: dict[str, Any], split: str) -> dict[str, float | No
 def _gain_over_members_mean(systems: dict[str, Any], mean: dict[str, float]) -> dict[str, float | None]:
     """Frame accuracy only: of the members, member 0 alone is decoded."""
     return {s: gain_retained(mean[s], *(_frame_accuracy(systems, name, s) for name in GAIN[1:])) for s in SCORED}
+
+
+def _gain_intervals(recipe: Recipe, work: Workspace) -> dict[str, list[float] | None]:
+    """Of `gain_retained_vs_members_mean`, over utterances; None where they were not counted, or without a bound."""
+    student, teachers = (read_counts(folder / CORRECT) for folder in (work.model("student"), work.root / "models"))
+    found = frame_intervals(student, teachers, recipe.score.bootstrap_samples, recipe.seed)
+    return {split: found.get(f"gain_retained.{split}") for split in SCORED}
 
 
 def _significance(recipe: Recipe, transcripts: Transcripts) -> dict[str, dict[str, float]]:

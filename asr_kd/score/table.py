@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asr_kd.score.results import Results
+from asr_kd.score.wer import SCORED
 
 SIGNIFICANT = 0.95
 
@@ -66,6 +67,23 @@ def doubted_gain(results: Results) -> str | None:
     if p >= SIGNIFICANT:
         return None
     return f"The ensemble's own gain in WER is not significant on test (p = {p:.3f}): its quotient says little."
+
+
+def gain_rows(results: Results) -> list[Row]:
+    """What the student keeps of the ensemble's gain, on dev and on test; with 95 % intervals where there are some."""
+
+    def share(gain: float | None, ends: list[float] | None = None) -> str:
+        reach = f" [{percent(ends[0])}, {percent(ends[1])}]" if ends else ""
+        return "not defined" if gain is None else f"{percent(gain)} %{reach}"
+
+    dev, test, mean = (results[f"gain_retained{key}"] for key in ("_dev", "", "_vs_members_mean"))
+    ends = results.get("gain_retained_vs_members_mean_ci95", {})  # not in those of older releases
+    means = [share(mean[split], ends.get(split)) for split in SCORED]
+    return [
+        ("frame accuracy, baseline = member 0", share(dev["frame_accuracy"]), share(test["frame_accuracy"])),
+        ("frame accuracy, baseline = the members' mean", *means),
+        ("WER, baseline = member 0", share(dev["wer"]), share(test["wer"])),
+    ]
 
 
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:

@@ -109,6 +109,24 @@ def test_gains_retained_by_hand(results: dict[str, Any]) -> None:
     assert results["gain_retained_vs_members_mean"] == pytest.approx({"dev": 2 / 3, "test": 0.8})
 
 
+def test_the_gain_retained_has_an_interval_where_frames_are_counted_by_utterance(scored_job: Job) -> None:
+    """Forty utterances of ten frames: members have 4 right, the ensemble 8, the student 5 or 7."""
+    score.run(scored_job)
+    assert read_json(scored_job.work.results)["gain_retained_vs_members_mean_ci95"] == {"dev": None, "test": None}
+    counts = {"utterances": [f"u{number}" for number in range(40)], "frames": [10] * 40}
+    systems = {"member-00": [4] * 40, "member-01": [4] * 40, "ensemble": [8] * 40}
+    for folder, correct in (("", systems), ("student", {"student": [5, 7] * 20})):
+        write_json(scored_job.work.root / "models" / folder / "correct.json", {"test": {**counts, "correct": correct}})
+    score.run(scored_job)
+    intervals = read_json(scored_job.work.results)["gain_retained_vs_members_mean_ci95"]
+    assert intervals["dev"] is None
+    # The student's accuracy has a standard error of 0.1 / √40 about 0.6, the gain that of 0.4 / 0.4 = 1.
+    assert intervals["test"] == pytest.approx([0.5 - 1.96 * 0.0395, 0.5 + 1.96 * 0.0395], abs=0.015)
+    low, high = (f"{100 * end:.1f}" for end in intervals["test"])
+    line = f"| frame accuracy, baseline = the members' mean | 66.7 % | 80.0 % [{low}, {high}] |"
+    assert line in scored_job.work.report.read_text()
+
+
 @pytest.mark.parametrize(("p_better", "doubted"), [(0.7, True), (0.97, False)])
 def test_report_doubts_a_wer_gain_that_is_not_significant(
     scored_job: Job, results: dict[str, Any], p_better: float, doubted: bool
