@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -61,7 +62,12 @@ def _sped_up(cut: lhotse.MonoCut, factor: float) -> lhotse.MonoCut:
 
 def words_of(cut: lhotse.MonoCut) -> list[str]:
     """The normalised words of a cut's transcript."""
-    return (cut.supervisions[0].text or "").split()
+    return split_words(cut.supervisions[0].text or "")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a line, each word one string however often it occurs: a corpus repeats a few thousand of them."""
+    return [*map(sys.intern, text.split())]
 
 
 def samples_of(cut: lhotse.MonoCut) -> np.ndarray:

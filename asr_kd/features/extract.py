@@ -16,13 +16,14 @@ from asr_kd.executors.contract import Progress, Work
 from asr_kd.features.filterbank import fbank, mfcc, num_frames
 from asr_kd.features.normalise import Moments
 from asr_kd.features.store import Shard, write_shard
+from asr_kd.memory import give_back
 from asr_kd.recipe import Features, Normalisation
 from asr_kd.workspace import Workspace
 
 log = logging.getLogger("asr_kd")
 
 KINDS = ("fbank", "mfcc")
-BATCH_SECONDS = 30.0  # longer batches fall out of the processor's cache
+BATCH_SECONDS = 10.0  # of 30 s the filterbanks are 2 to 3 % faster, and take 20 MB more
 SHARD_SECONDS = 600.0
 MAX_SHARDS = 200  # each open shard is a file descriptor
 
@@ -123,6 +124,7 @@ def make_group(
     found = Group.load(path, made_from)
     if found is None:
         found = extract_group(number, cuts, paths, features, sample_rate)
+        give_back()  # the frames of a shard leave gaps that the next one's do not fit into
         if not found.excluded:  # what could not be read is tried again
             found.save(path, paths, made_from)
     return found

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.hmm.frames import segments_by_pdf
 from asr_kd.hmm.gmm import Gmm, augment
 from asr_kd.hmm.speech import Speech
@@ -30,10 +31,11 @@ def estimate_fmllr(
     observed = speech.features if observed is None else observed
     counted = np.append(speech_pdfs(gmm.tree), False)  # the last is asked for by −1
     stats = FmllrStats(len(speech.speakers), speech.features.shape[1], speech.features.device)
-    for utterances in _blocks(speech):
-        first, end = int(speech.starts[utterances.start]), int(speech.starts[utterances.stop])
-        precisions = torch.zeros((end - first, speech.features.shape[1]), device=speech.features.device)
-        targets, occupancies = torch.zeros_like(precisions), torch.zeros_like(precisions[:, 0])
+    blocks = [(some, int(speech.starts[some.start]), int(speech.starts[some.stop])) for some in _blocks(speech)]
+    room = scratch.tensor((2, max(end - first for _, first, end in blocks), speech.features.shape[1]), speech.features)
+    for utterances, first, end in blocks:
+        precisions, targets = room[:, : end - first].zero_()
+        occupancies = torch.zeros_like(precisions[:, 0])
         for pdf, rows in segments_by_pdf(np.where(counted[pdfs[first:end]], pdfs[first:end], -1)):
             index = torch.from_numpy(rows).to(precisions.device)
             posteriors, _ = observer.posteriors(augment(observed[first:end][index]), pdf)

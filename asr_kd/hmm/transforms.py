@@ -100,7 +100,9 @@ class FmllrStats:
 
     def _estimate(self, speakers: Tensor, rows: Tensor, iterations: int) -> Tensor:
         """The transforms of the speakers numbered (n,), from `rows` (n, dim, dim + 1) on."""
-        inverse = torch.linalg.inv(self.second[speakers])
+        inverse = scratch.tensor((len(speakers), *self.second.shape[1:]), self.second)
+        for own, speaker in zip(inverse, speakers.tolist(), strict=True):
+            torch.linalg.inv(self.second[speaker], out=own)
         first, frames, dim = self.first[speakers], self.frames[speakers], rows.shape[1]
         for _ in range(iterations):
             adjugate = torch.linalg.inv(rows[:, :, :dim])

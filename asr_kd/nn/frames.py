@@ -14,11 +14,11 @@ from asr_kd.errors import UserError
 from asr_kd.features.splice import window_rows
 from asr_kd.features.store import FrameStore
 from asr_kd.nn.model import AcousticModel
-from asr_kd.nn.order import BufferedBatches
+from asr_kd.nn.order import Batches, BufferedBatches
 from asr_kd.nn.seeds import Seed, generator
 
 PDF_COLUMN = 0
-CHUNK_FRAMES = 1 << 14
+CHUNK_FRAMES = 1 << 11  # whose copies in float32 stay in the cache
 SPEED = re.compile(r"_sp\d+(\.\d+)?$")  # the end of a sped-up copy's id
 log = logging.getLogger("asr_kd")
 
@@ -127,7 +127,7 @@ class Frames:
     def shuffled_batches(self, size: int, key: Seed) -> Sequence[Tensor]:
         """Every frame once, in an order that depends on `key` alone; the last batch may be smaller."""
         order = torch.randperm(len(self), generator=generator(key), out=scratch.numbers(len(self)))
-        return order.to(self.rows.device).split(size)
+        return Batches(order.to(self.rows.device), size)
 
     def buffered_batches(self, size: int, buffer: int, key: Seed) -> Sequence[Tensor]:
         """As `shuffled_batches`, but whole utterances are shuffled, and frames among `buffer` at a time.
@@ -143,7 +143,7 @@ class Frames:
 
     def ordered_batches(self, size: int) -> Sequence[Tensor]:
         """Every frame once, in storage order."""
-        return torch.arange(len(self), out=scratch.numbers(len(self))).to(self.rows.device).split(size)
+        return Batches(torch.arange(len(self), out=scratch.numbers(len(self))).to(self.rows.device), size)
 
 
 def taken(rows: Tensor, numbers: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""An order of an epoch's frames that needs few of them at a time: for data larger than memory."""
+"""Orders of an epoch's frames, a batch at a time."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -9,6 +9,33 @@ import torch
 from torch import Tensor
 
 from asr_kd.nn.seeds import Seed, generator
+
+
+class Batches(Sequence[Tensor]):
+    """Frame numbers (N,), `size` of them at a time, as torch.split gives them, but each view made when it is asked for:
+    half a kilobyte each, all those of a big split would take hundreds of megabytes.
+    """
+
+    def __init__(self, numbers: Tensor, size: int) -> None:
+        self._numbers, self._size = numbers, size
+        self._steps = range(-(-len(numbers) // size))
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, item: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> "Batches": ...
+
+    def __getitem__(self, item: int | slice) -> "Tensor | Batches":
+        if isinstance(item, slice):
+            some = copy(self)
+            some._steps = self._steps[item]
+            return some
+        first = self._steps[item] * self._size
+        return self._numbers[first : first + self._size]
 
 
 class BufferedBatches(Sequence[Tensor]):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.nn.order import Batches
 from asr_kd.report.panel import Panel
 
 BATCH, BINS = 512, 15
@@ -77,12 +78,13 @@ def measure(panel: Panel, numbers: Tensor, progress: Progress) -> Confusion:
     indicator = torch.zeros(len(panel.states), len(states), device=device)
     indicator[torch.arange(len(panel.states), device=device), group] = 1
     sums = {name: _Sums(len(states), device) for name in panel.names}
-    for batch in progress(numbers.split(BATCH), "posteriors for report.html"):
+    frames = torch.zeros(len(states), dtype=torch.float64, device=device)
+    for batch in progress(Batches(numbers, BATCH), "posteriors for report.html"):
         labels, log_post = panel.labels[batch], panel.log_posteriors(batch)
+        frames += torch.bincount(group[labels], minlength=len(states))
         for name, system in sums.items():
             system.add(log_post[name], log_post[panel.teacher], labels, group, indicator)
-    frames = torch.bincount(group[panel.labels[numbers]], minlength=len(states)).double().cpu().numpy()
-    return Confusion(states, frames, {name: system.answers() for name, system in sums.items()})
+    return Confusion(states, frames.cpu().numpy(), {name: system.answers() for name, system in sums.items()})
 
 
 class _Sums:

@@ -133,7 +133,7 @@ class _Page:
         names, score = compared_systems(transcripts), self.recipe.score
         hypotheses = {name: transcripts.hypotheses[name]["test"] for name in names}
         listing = Listing(transcripts.references["test"], hypotheses, names)
-        packer = Packer(self.work, read_cuts(self.work.manifest("test")), listing, panel)
+        packer = Packer(self.work, listing, panel)
         ranked = listing.ranked(score.worst_utterances)
         note = Note(
             f"The {score.worst_utterances} test utterances where the {names[1]} errs most, and those whose WER differs "

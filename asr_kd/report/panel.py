@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from asr_kd import scratch
 from asr_kd.distill.inference import SpecialistEnsemble, load_specialists
 from asr_kd.errors import UserError
 from asr_kd.hmm.show import pdf_names
@@ -53,7 +54,8 @@ class Panel:
         """Numbers of evenly spread frames: at most `most`, or as many as PRODUCTS are enough for; all if that is so."""
         bound = PRODUCTS if self.labels.device.type == "cpu" else PRODUCTS_ON_GPU
         count = min(len(self), int(bound / self.parameters) if most is None else most)
-        return torch.arange(count, device=self.labels.device) * len(self) // count
+        numbers = torch.arange(count, out=scratch.numbers(count)).mul_(len(self))
+        return numbers.div_(count, rounding_mode="floor").to(self.labels.device)
 
     @torch.inference_mode()
     def log_posteriors(self, numbers: Tensor) -> dict[str, Tensor]:

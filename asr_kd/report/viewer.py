@@ -15,7 +15,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from lhotse import MonoCut
 
 from asr_kd import scratch
-from asr_kd.corpora.manifest import samples_of
+from asr_kd.corpora.manifest import read_cuts, samples_of
 from asr_kd.features.filterbank import FRAME_SHIFT_MS
 from asr_kd.features.store import FrameStore
 from asr_kd.lang.phones import PhoneSet
@@ -26,6 +26,7 @@ from asr_kd.score.wer import Words, utterance_errors
 from asr_kd.workspace import Workspace
 
 TOP, LEVELS, BATCH = 3, 16, 512
+CUTS = 100  # of the manifest in memory at once
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 OPUS_COMPRESSION = 0.93  # about 24 kbit/s: speech that sounds like itself, a sixth of FLAC's size
 PDF, PHONE, WORD = 0, 2, 5  # columns of an alignment
@@ -53,9 +54,9 @@ class Listing:
 class Packer:
     """Packs single utterances: words, audio, filterbanks, alignment and, with a panel, the likeliest states."""
 
-    def __init__(self, work: Workspace, cuts: Iterable[MonoCut], listing: Listing, panel: Panel | None) -> None:
+    def __init__(self, work: Workspace, listing: Listing, panel: Panel | None) -> None:
         self.listing, self.panel = listing, panel
-        self.cuts = {cut.id: cut for cut in cuts}
+        self.manifest = work.manifest("test")
         self.features = FrameStore(work.features("fbank", "test"))
         self.alignment = FrameStore(work.alignment("test"))
         self.phones = PhoneSet.read(work.lang / "phones.txt")
@@ -67,14 +68,21 @@ class Packer:
         same = known and self.features.frames(utterance) == self.alignment.frames(utterance)
         return same and (self.panel is None or utterance in self._numbers)
 
-    def pack(self, utterance: str) -> dict[str, Any]:
+    def cuts(self, utterances: Sequence[str]) -> Iterator[MonoCut]:
+        """Their cuts in the given order; the manifest is read again for every CUTS of them."""
+        for first in range(0, len(utterances), CUTS):
+            some = utterances[first : first + CUTS]
+            found = {cut.id: cut for cut in read_cuts(self.manifest, only=set(some))}
+            yield from map(found.__getitem__, some)
+
+    def pack(self, cut: MonoCut) -> dict[str, Any]:
         """What viewer.js needs of one utterance; `audio` and `data` are base64.
 
         data: zlib over the pdf of each frame (uint16), then, of each system of `posteriors`, its TOP states of each
         frame, rank by rank (uint16), then their posteriors in 1/255 (uint8), then the filterbanks, band by band, in
         LEVELS levels (uint8).
         """
-        listing, cut = self.listing, self.cuts[utterance]
+        listing, utterance = self.listing, cut.id
         reference = listing.references[utterance]
         hypotheses = [listing.hypotheses[name][utterance] for name in listing.names]
         errors = [utterance_errors({utterance: reference}, {utterance: words})[utterance] for words in hypotheses]
@@ -195,8 +203,8 @@ def pack_within(packer: Packer, ranked: list[str], most: int | None, room: int, 
     bytes.
     """
     chosen, packed = [utterance for utterance in ranked if packer.can_show(utterance)][:most], Lines()
-    for utterance in progress(chosen, "utterances of report.html"):
-        line = htmlsafe_json_dumps(packer.pack(utterance))
+    for _, cut in zip(progress(chosen, "utterances of report.html"), packer.cuts(chosen), strict=True):
+        line = htmlsafe_json_dumps(packer.pack(cut))
         room -= len(line) + 1  # ASCII, and the end of the line
         if room < 0:
             break

@@ -1,13 +1,14 @@
 """Word errors in detail: by speaker, and the pairs of words that distillation changed most."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import zip_longest
 
 import jiwer
 
 from asr_kd.report.charts import dots
 from asr_kd.report.document import Note, Section, Table
-from asr_kd.score.wer import Transcripts, Words, utterance_errors
+from asr_kd.score.wer import Transcripts, Words, align_words, utterance_errors
 
 NO_WORD = ""
 PAIRS, MOST_SPEAKERS = 15, 60
@@ -30,16 +31,19 @@ def error_pairs(references: Words, hypotheses: Words) -> Counter[Pair]:
     By jiwer's alignment, so that the sums are those of results.json: where several alignments have equally few errors,
     another tool's may have other kinds.
     """
-    output = jiwer.process_words(
-        [" ".join(words) for words in references.values()], [" ".join(hypotheses[key]) for key in references]
-    )
     pairs: Counter[Pair] = Counter()
-    for said, heard, chunks in zip(output.references, output.hypotheses, output.alignments, strict=True):
-        for chunk in chunks:
-            if chunk.type != "equal":
-                words = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
-                pairs.update(zip_longest(*words, fillvalue=NO_WORD))
+    for output in align_words(references, hypotheses):
+        for said, heard, chunks in zip(output.references, output.hypotheses, output.alignments, strict=True):
+            pairs.update(_wrong_pairs(said, heard, chunks))
     return pairs
+
+
+def _wrong_pairs(said: list[str], heard: list[str], chunks: list[jiwer.AlignmentChunk]) -> Iterator[Pair]:
+    """Of one utterance."""
+    for chunk in chunks:
+        if chunk.type != "equal":
+            words = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            yield from zip_longest(*words, fillvalue=NO_WORD)
 
 
 def kind_of(pair: Pair) -> str:

@@ -1,19 +1,22 @@
 """Word error rates: counts by jiwer, bootstrap intervals and paired comparisons by kaldialign."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
 import jiwer
 import kaldialign
 
-from asr_kd.corpora.manifest import read_cuts, words_of
+from asr_kd.corpora.manifest import read_cuts, split_words, words_of
 from asr_kd.errors import UserError
 from asr_kd.workspace import Workspace
 
 Words = dict[str, list[str]]
 SCORED = ("dev", "test")
+PIECE = 100  # utterances whose alignments are in memory at once
 
 # "del" is a keyword, so the contract of results.json needs the functional form.
 WordErrors = TypedDict(
@@ -45,7 +48,7 @@ def read_hypotheses(path: Path, references: Words) -> Words:
     A hypothesis for an utterance that has no reference belongs to another corpus: a UserError.
     """
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [split_words(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run --stage 7 (decode)") from None
     hypotheses = {words[0]: words[1:] for words in lines if words}
@@ -66,18 +69,29 @@ def read_hypotheses(path: Path, references: Words) -> Words:
 
 def word_errors(references: Words, hypotheses: Words, samples: int, seed: int) -> WordErrors:
     """WER and its 95 % interval by bootstrap over utterances (Bisani & Ney 2004), fractions; counts."""
-    output = jiwer.process_words(
-        [" ".join(words) for words in references.values()], [" ".join(hypotheses[key]) for key in references]
-    )
+    hits = insertions = deletions = substitutions = 0
+    for output in align_words(references, hypotheses):
+        hits, insertions = hits + output.hits, insertions + output.insertions
+        deletions, substitutions = deletions + output.deletions, substitutions + output.substitutions
+    words, errors = hits + substitutions + deletions, insertions + deletions + substitutions
     interval = kaldialign.bootstrap_wer_ci(*_paired(references, hypotheses), replications=samples, seed=seed)
     return {
-        "wer": output.wer,
+        "wer": errors / words if words else float(errors),
         "ci95": [max(0.0, interval["ci95min"]), interval["ci95max"]],
-        "words": output.hits + output.substitutions + output.deletions,
-        "ins": output.insertions,
-        "del": output.deletions,
-        "sub": output.substitutions,
+        "words": words,
+        "ins": insertions,
+        "del": deletions,
+        "sub": substitutions,
     }
+
+
+def align_words(references: Words, hypotheses: Words) -> Iterator[jiwer.WordOutput]:
+    """jiwer's alignments of all utterances, PIECE of them at a time."""
+    names = iter(references)
+    while some := list(islice(names, PIECE)):
+        yield jiwer.process_words(
+            [" ".join(references[name]) for name in some], [" ".join(hypotheses[name]) for name in some]
+        )
 
 
 def p_better(references: Words, baseline: Words, system: Words, samples: int, seed: int) -> float:

@@ -97,6 +97,33 @@ def test_a_command_is_run_unless_the_corpus_is_untrusted(lhotse_corpus: Path) ->
     assert first.fault and first.fault.kind == "command as audio"
 
 
+@pytest.mark.parametrize("audio", ["../private.wav", "{elsewhere}", "wav/../../private.wav", "link.wav"])
+def test_a_strangers_manifests_name_no_files_elsewhere(tmp_path: Path, write_tone: WriteTone, audio: str) -> None:
+    folder, elsewhere = tmp_path / "corpus", write_tone(tmp_path / "private.wav")
+    write_tone(folder / "own.wav")
+    (folder / "link.wav").symlink_to(elsewhere)
+    audio = audio.format(elsewhere=elsewhere)
+    for part in SPLITS:
+        rows = [
+            {"id": f"{part}-{n}", "audio": name, "text": "a", "speaker": part}
+            for n, name in enumerate((audio, "own.wav"))
+        ]
+        write_lines(folder / f"{part}.jsonl", *rows)
+        recordings = [{"id": row["id"], "sources": source(source=str(folder / row["audio"]))} for row in rows]
+        write_lines(folder / f"toy_recordings_{part}.jsonl", *recordings)
+        heard = [
+            {"id": row["id"], "recording_id": row["id"], "start": 0, "duration": 1, "text": "a", "speaker": part}
+            for row in rows
+        ]
+        write_lines(folder / f"toy_supervisions_{part}.jsonl", *heard)
+    for read, kind in ((read_manifest, "manifest"), (read_lhotse, "lhotse")):
+        for untrusted, expected in ((True, "audio outside the corpus"), (None, None)):
+            stranger, own = read(Corpus.model_validate({"kind": kind, "dir": str(folder), "untrusted": untrusted}))[
+                "dev"
+            ]
+            assert own.fault is None and (stranger.fault and stranger.fault.kind) == expected
+
+
 def test_a_manifest_missing_or_there_twice_is_named(lhotse_corpus: Path) -> None:
     corpus = Corpus(kind="lhotse", dir=str(lhotse_corpus))
     packed = lhotse_corpus / "toy_supervisions_test.jsonl.gz"

@@ -1,5 +1,6 @@
 """Stages 4 to 6 on the toy experiment, and what the targets they leave are."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,16 @@ NAMES = ["member-00", "member-01"]
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The toy experiment after stages 4, 5 and 6."""
     return distilled(tmp_path_factory.mktemp("toy"), RECIPE)
+
+
+def test_no_target_is_written_where_the_disk_has_no_room(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(work.root, tmp_path / "exp", ignore=shutil.ignore_patterns("targets"))
+    monkeypatch.setattr("asr_kd.files._free_bytes", lambda folder: 1000)
+    with pytest.raises(UserError, match=r"exp/targets: soft targets need about .*, 1\.0 kB are free; free some space"):
+        targets.run(Job(RECIPE, Workspace(tmp_path / "exp")))
+    assert not (tmp_path / "exp" / "targets").exists()
 
 
 def test_the_ensemble_is_described(work: Workspace) -> None:

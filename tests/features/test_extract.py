@@ -71,6 +71,18 @@ def test_a_group_is_whole_speakers_up_to_its_bound(cuts: list[MonoCut], monkeypa
         assert len(names) == 1 or sum(cut.duration for cut in cuts if cut.id in group) <= 3.0
 
 
+def test_nothing_is_written_where_the_disk_has_no_room(
+    tmp_path: Path, cuts: list[MonoCut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 3 * sum(cut.duration for cut in cuts)
+    needed = round(100 * seconds * (40 + 13) * 2)
+    assert abs(stage.estimate_bytes(Features(), seconds) - needed) <= 1
+    monkeypatch.setattr("asr_kd.files._free_bytes", lambda folder: needed - 2)
+    with pytest.raises(UserError, match=r"exp/features: features need about .* are free; free some space"):
+        run_stage(tmp_path / "exp", cuts, Features())
+    assert not (tmp_path / "exp" / "features").exists()
+
+
 def test_stores_hold_features_normalised_by_speaker(
     tmp_path: Path, cuts: list[MonoCut], waveforms: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """LDA, MLLT and fMLLR against what they must achieve."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.linalg import eigh
 from toy import mono_tree, random_gmm
@@ -50,7 +51,7 @@ def test_mllt_decorrelates() -> None:
     assert objective(rotation - small, stats.second, stats.frames) < best
 
 
-def test_fmllr_undoes_a_speakers_distortion() -> None:
+def test_fmllr_undoes_a_speakers_distortion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames drawn from the model and then distorted: the transform is the distortion's inverse."""
     gmm = random_gmm(mono_tree(), 3, 1, 3)
     generator = torch.Generator().manual_seed(4)
@@ -67,6 +68,9 @@ def test_fmllr_undoes_a_speakers_distortion() -> None:
         clean.append(frames)
         heard.append(distorted)
     transforms = stats.estimate(min_frames=500)
+    for together in (1, 3):
+        monkeypatch.setattr("asr_kd.hmm.transforms.SPEAKERS", together)
+        assert torch.equal(stats.estimate(min_frames=0)[0], transforms[0]), "bits hang on no other speaker"
     restored = apply_affine(torch.cat(heard), transforms[0])
     error = (restored - torch.cat(clean)).abs().mean()
     assert error < 0.05 < (torch.cat(heard) - torch.cat(clean)).abs().mean()

@@ -1,4 +1,4 @@
-"""The bounded shuffle of train.shuffle_frames."""
+"""Batches made when they are asked for, and the bounded shuffle of train.shuffle_frames."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from asr_kd.nn.checkpoint import History
 from asr_kd.nn.chosen import ChosenFrames
 from asr_kd.nn.inputs import Inputs
 from asr_kd.nn.model import WEIGHTS
-from asr_kd.nn.order import BufferedBatches
+from asr_kd.nn.order import Batches, BufferedBatches
 from asr_kd.nn.training import HardTargets, Run, train
 from asr_kd.recipe import Training
 
@@ -27,6 +27,16 @@ BUFFERED = TRAINING.model_copy(update={"shuffle_frames": 200, "epochs": 2})
 
 def starts_of(lengths: Sequence[int]) -> Tensor:
     return torch.tensor([0, *lengths]).cumsum(0)
+
+
+@given(st.integers(0, 50), st.integers(1, 20), st.integers(0, 9), st.integers(0, 60))
+def test_batches_are_those_of_split(count: int, size: int, first: int, end: int) -> None:
+    numbers = torch.arange(count) * 3
+    batches, expected = Batches(numbers, size), numbers.split(size) if count else ()
+    assert [batch.tolist() for batch in batches] == [part.tolist() for part in expected]
+    assert len(batches) == len(expected)
+    assert [batch.tolist() for batch in batches[first:end]] == [part.tolist() for part in expected[first:end]]
+    assert [batch.tolist() for batch in batches[first:][:-1]] == [part.tolist() for part in expected[first:][:-1]]
 
 
 @given(

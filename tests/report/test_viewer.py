@@ -4,6 +4,7 @@ import base64
 import io
 import zlib
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_kd.corpora.manifest import read_cuts, samples_of
+from asr_kd.corpora.manifest import samples_of
 from asr_kd.features.store import FrameStore
 from asr_kd.pipeline import Job
 from asr_kd.report.panel import Panel
@@ -25,13 +26,24 @@ def packer(scored: Job) -> Packer:
     hypotheses = {name: both["test"] for name, both in transcripts.hypotheses.items()}
     listing = Listing(transcripts.references["test"], hypotheses, ("baseline", "student"))
     panel = Panel(scored.recipe, scored.work, "cpu")
-    return Packer(scored.work, read_cuts(scored.work.manifest("test")), listing, panel)
+    return Packer(scored.work, listing, panel)
+
+
+def packed(packer: Packer, utterance: str) -> dict[str, Any]:
+    (cut,) = packer.cuts([utterance])
+    return packer.pack(cut)
+
+
+def test_the_manifest_is_read_in_pieces_and_the_order_stays(packer: Packer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr_kd.report.viewer.CUTS", 2)
+    names = ["utt-3", "utt-1", "utt-2"]
+    assert [cut.id for cut in packer.cuts(names)] == names
 
 
 def test_frames_are_packed_as_documented(packer: Packer, scored: Job) -> None:
     assert packer.panel is not None
     for number, name in enumerate(packer.panel.utterances):
-        entry = packer.pack(name)
+        entry = packed(packer, name)
         data = zlib.decompress(base64.b64decode(entry["data"]))
         count, bands = entry["frames"], packer.features.dim
         shapes = [(np.uint16, (1, count)), *2 * [(np.uint16, (TOP, count))], *2 * [(np.uint8, (TOP, count))]]
@@ -57,8 +69,8 @@ def test_frames_are_packed_as_documented(packer: Packer, scored: Job) -> None:
 
 
 def test_audio_is_the_utterances(packer: Packer, scored: Job) -> None:
-    cut = packer.cuts["utt-1"]
-    entry = packer.pack("utt-1")
+    (cut,) = packer.cuts(["utt-1"])
+    entry = packed(packer, "utt-1")
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(entry["audio"])))
     said = samples_of(cut)
     assert entry["type"] == "audio/ogg; codecs=opus" and rate == cut.sampling_rate
@@ -71,12 +83,12 @@ def test_audio_that_is_gone_is_no_error(packer: Packer, monkeypatch: pytest.Monk
         raise OSError("disk pulled out")
 
     monkeypatch.setattr("asr_kd.report.viewer.samples_of", gone)
-    entry = packer.pack("utt-1")
+    entry = packed(packer, "utt-1")
     assert entry["audio"] is None and entry["frames"] > 0
 
 
 def test_words_and_errors_of_an_utterance(packer: Packer) -> None:
-    entry = packer.pack("utt-1")
+    entry = packed(packer, "utt-1")
     assert (entry["words"], entry["errors"], entry["speaker"]) == (2, [2, 1], "ann")
     assert entry["columns"] == [("call", "call", "call"), ("anna", "hannah", "hannah"), ("***", "now", "***")]
     (first, second), frames = entry["spans"], entry["frames"]

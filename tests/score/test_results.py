@@ -49,6 +49,21 @@ def test_results_follow_the_contract(results: dict[str, Any]) -> None:
     assert results["warnings"] == []
 
 
+def test_what_the_stages_left_out_is_counted_by_split(scored_job: Job) -> None:
+    work = scored_job.work
+    rows = [{"id": str(number), "split": split} for number, split in enumerate(("train", "train", "test"))]
+    write_json(work.excluded, rows)
+    write_json(work.root / "features" / "excluded.json", rows[2:])
+    for split, failed in (("train", ["a", "b", "c"]), ("dev", [])):
+        write_json(work.failed_alignments(split), failed)
+    score.run(scored_job)
+    assert json.loads(work.results.read_text())["left_out"] == {
+        "prepare": {"train": 2, "dev": 0, "test": 1},
+        "features": {"train": 0, "dev": 0, "test": 1},
+        "align": {"train": 3, "dev": 0},
+    }
+
+
 def test_the_graphs_of_the_systems_are_told(scored_job: Job) -> None:
     seconds = {"grammar": 1.25, "HCLG determinise": 10.5}
     stats = {"states": 41234, "arcs": 98765, "seconds": seconds, "peak_rss_mb": 1312, "bytes": 2_345_678}

@@ -3,11 +3,12 @@
 from functools import cache
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 
 from asr_kd.errors import UserError
-from asr_kd.score.wer import Words, p_better, read_hypotheses, utterance_errors, word_errors
+from asr_kd.score.wer import Words, align_words, p_better, read_hypotheses, utterance_errors, word_errors
 
 VOCABULARY = list("abcd")
 
@@ -52,6 +53,19 @@ def test_insertions_deletions_and_substitutions_are_told_apart() -> None:
     hypotheses = {"u": ["a", "c", "d"], "v": ["a", "d", "b", "d"], "w": []}
     errors = word_errors(references, hypotheses, samples=10, seed=0)
     assert (errors["words"], errors["ins"], errors["del"], errors["sub"]) == (7, 2, 2, 0)
+
+
+def test_pieces_are_aligned_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    references = draw(rng, 50)
+    hypotheses = corrupt(rng, references, 0.5) | {"u7": [], "u8": ["a", "b", "b"]}
+    sentences = [[" ".join(words[key]) for key in references] for words in (references, hypotheses)]
+    whole = jiwer.process_words(*sentences)
+    for piece in (1, 7, 50, 100):
+        monkeypatch.setattr("asr_kd.score.wer.PIECE", piece)
+        found = [chunks for output in align_words(references, hypotheses) for chunks in output.alignments]
+        assert found == whole.alignments
+        assert word_errors(references, hypotheses, samples=10, seed=0)["wer"] == whole.wer
 
 
 def test_interval_and_p_better_agree_with_a_bootstrap_of_our_own() -> None:
