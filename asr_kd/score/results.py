@@ -39,7 +39,7 @@ def collect_results(
         "gain_retained": _gains_retained(systems, "test"),
         "gain_retained_dev": _gains_retained(systems, "dev"),
         "gain_retained_vs_members_mean": _gain_over_members_mean(systems, ensemble["members_mean"]),
-        "gain_retained_vs_members_mean_ci95": _gain_intervals(recipe, work),
+        "gain_retained_vs_members_mean_ci95": _gain_intervals(recipe, work, systems),
         "significance": _significance(recipe, transcripts),
         "members": ensemble,
         "targets": read_json(work.targets / "summary.json"),
@@ -150,8 +150,10 @@ def _gain_over_members_mean(systems: dict[str, Any], mean: dict[str, float]) -> 
     return {s: gain_retained(mean[s], *(_frame_accuracy(systems, name, s) for name in GAIN[1:])) for s in SCORED}
 
 
-def _gain_intervals(recipe: Recipe, work: Workspace) -> dict[str, list[float] | None]:
-    """Of `gain_retained_vs_members_mean`, over utterances; None where they were not counted, or without a bound."""
+def _gain_intervals(recipe: Recipe, work: Workspace, systems: dict[str, Any]) -> dict[str, list[float] | None]:
+    """Of `gain_retained_vs_members_mean`, over utterances; None where that is None, uncounted, or without a bound."""
+    if not systems.keys() >= {"ensemble", "student"}:
+        return dict.fromkeys(SCORED)
     student, teachers = (read_counts(folder / CORRECT) for folder in (work.model("student"), work.root / "models"))
     found = frame_intervals(student, teachers, recipe.score.bootstrap_samples, recipe.seed)
     return {split: found.get(f"gain_retained.{split}") for split in SCORED}

@@ -140,6 +140,9 @@ def test_the_gain_retained_has_an_interval_where_frames_are_counted_by_utterance
     low, high = (f"{100 * end:.1f}" for end in intervals["test"])
     line = f"| frame accuracy, baseline = the members' mean | 66.7 % | 80.0 % [{low}, {high}] |"
     assert line in scored_job.work.report.read_text()
+    scored_job.recipe = Recipe.model_validate({"name": "mini", "decode": {"systems": ["baseline", "student"]}})
+    score.run(scored_job)
+    assert read_json(scored_job.work.results)["gain_retained_vs_members_mean_ci95"] == {"dev": None, "test": None}
 
 
 @pytest.mark.parametrize(("p_better", "doubted"), [(0.7, True), (0.97, False)])
